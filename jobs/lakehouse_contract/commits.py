@@ -1,0 +1,40 @@
+"""What every commit says about itself, and how a job says how it ended.
+
+The commit is what is authoritative: the ledger of runs can be rebuilt from these snapshot properties alone.
+"""
+
+from enum import IntEnum
+
+RUN = "lakehouse.run"
+"""Snapshot property: the id of the run that wrote the snapshot."""
+REVISION = "lakehouse.revision"
+"""Snapshot property: the revision of the definition that the run worked with."""
+INTERVAL = "lakehouse.interval"
+"""Snapshot property: `start/end` of the run's data interval, where it has one."""
+TOUCHED_DAYS = "lakehouse.touched-days"
+"""Snapshot property: the event days whose rows the snapshot added, changed or removed, comma-separated, UTC.
+
+A dimension stamps the days on which one of its changed versions was in force. Empty means none."""
+_SOURCE = "lakehouse.source."
+
+
+def source(table: str) -> str:
+    """Snapshot property: the snapshot of the source `table` up to which everything is in this table."""
+    return _SOURCE + table
+
+
+# Flink's Iceberg sink (iceberg flink/v2.1 SinkUtil) writes these into the snapshots that it commits.
+FLINK_JOB_ID = "flink.job-id"
+FLINK_OPERATOR_ID = "flink.operator-id"
+FLINK_MAX_COMMITTED_CHECKPOINT_ID = "flink.max-committed-checkpoint-id"
+
+
+class ExitCode(IntEnum):
+    """How a batch job ends, after sysexits.h, so that a failure can be classed without reading logs."""
+
+    SUCCEEDED = 0
+    SETTINGS_REFUSED = 64
+    BAD_DATA = 65
+    UNAVAILABLE = 69
+    CODE = 70
+    OUT_OF_MEMORY = 137

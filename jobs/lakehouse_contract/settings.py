@@ -1,0 +1,159 @@
+"""The settings of each job: one JSON argument, read by `decoding.from_json`.
+
+Secrets never travel here. `secret_properties` maps the name of a property to the environment variable that holds its
+value in the job's process.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lakehouse_contract.decoding import Check, Problem, SettingsRefused, at_least, checked, matches, not_empty
+from lakehouse_contract.domain import Dimension, KeyedTable, Model, PayloadColumn
+from lakehouse_contract.names import identifier, qualified, topic
+
+_instant: Check = matches(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "an instant such as 2026-01-31T05:00:00Z")
+_day: Check = matches(r"\d{4}-\d\d-\d\d", "a day such as 2026-01-31")
+_pipeline: Check = matches(r"[a-z]([-a-z0-9]{0,43}[a-z0-9])?", "a pipeline's name")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogSettings:
+    """The Iceberg catalog, the same for every engine. `name` is a key in a JDBC catalog: it must never differ."""
+
+    type: Literal["jdbc", "rest", "hive"]
+    uri: str = checked(not_empty)
+    warehouse: str = checked(not_empty)
+    name: str = checked(identifier, default="lakehouse")
+    properties: Mapping[str, str] = field(default_factory=dict)
+    secret_properties: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaSettings:
+    """Where events come from. `properties` are Kafka client properties."""
+
+    bootstrap_servers: str = checked(not_empty)
+    topic: str = checked(topic)
+    consumer_group: str = checked(not_empty)
+    properties: Mapping[str, str] = field(default_factory=dict)
+    secret_properties: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventSettings:
+    """Which fields at the top of the payload place an event."""
+
+    id_field: str = checked(not_empty, default="event_id")
+    time_field: str = checked(not_empty, default="event_time")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartSettings:
+    """Flink's fixed-delay restart strategy."""
+
+    attempts: int = checked(at_least(0), default=3)
+    delay_seconds: int = checked(at_least(0), default=30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointSettings:
+    """Checkpoints: how often, and where they and savepoints lie (URIs)."""
+
+    directory: str = checked(not_empty)
+    savepoint_directory: str = checked(not_empty)
+    interval_seconds: int = checked(at_least(1), default=60)
+    timeout_seconds: int = checked(at_least(1), default=600)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BronzeSettings:
+    """The streaming job. Every duration is in seconds; lateness is arrival (the Kafka timestamp) minus event time."""
+
+    pipeline: str = checked(_pipeline)
+    kafka: KafkaSettings
+    catalog: CatalogSettings
+    checkpoint: CheckpointSettings
+    table: str = checked(qualified)
+    dead_letter_topic: str = checked(topic)
+    event: EventSettings = EventSettings()
+    restart: RestartSettings = RestartSettings()
+    watermark_delay_seconds: int = checked(at_least(0), default=300)
+    allowed_lateness_seconds: int = checked(at_least(0), default=3600)
+    too_late: Literal["deadLetter", "keep"] = "deadLetter"
+    future_tolerance_seconds: int = checked(at_least(0), default=300)
+    dedup_ttl_seconds: int = checked(at_least(1), default=86_400)
+    idle_timeout_seconds: int = checked(at_least(1), default=30)
+    transaction_timeout_seconds: int = checked(at_least(60), default=900)
+    parallelism: int | None = checked(at_least(1), default=None)
+    write_parallelism: int = checked(at_least(1), default=1)
+    compression: Literal["zstd", "snappy"] = "zstd"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotRange:
+    """The commits of a source table in `(after, upto]`. No `after` means from the table's first commit."""
+
+    upto: int
+    after: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayRange:
+    """Whole event days, both ends included, recomputed from one pinned source snapshot (the current one if none)."""
+
+    first: str = checked(_day)
+    last: str = checked(_day)
+    at_snapshot: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.last < self.first:
+            raise SettingsRefused((Problem("last", f"{self.last} lies before first, {self.first}"),))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSettings:
+    """One run: who asked for it and over what. Without a range it takes what the target has not seen yet.
+
+    `id` and `revision` are stamped on every commit and every row that the run writes.
+    """
+
+    id: str = checked(matches(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?", "a run's name"))
+    revision: str = checked(not_empty, default="unversioned")
+    interval_start: str | None = checked(_instant, default=None)
+    interval_end: str | None = checked(_instant, default=None)
+    snapshots: SnapshotRange | None = None
+    days: DayRange | None = None
+
+    def __post_init__(self) -> None:
+        if self.snapshots and self.days:
+            raise SettingsRefused((Problem("days", "give either snapshots or days, not both"),))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SilverSettings:
+    """The batch job that turns bronze into silver."""
+
+    pipeline: str = checked(_pipeline)
+    catalog: CatalogSettings
+    run: RunSettings
+    bronze_table: str = checked(qualified)
+    columns: tuple[PayloadColumn, ...] = checked(not_empty)
+    tables: tuple[KeyedTable, ...] = checked(not_empty)
+    dimensions: tuple[Dimension, ...] = ()
+    compression: Literal["zstd", "snappy"] = "zstd"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoldSettings:
+    """The batch job that turns silver into gold. Each of `models` reads only silver and models that stand before it.
+
+    `sources` are the silver tables (keyed tables and dimensions) that models may read.
+    """
+
+    pipeline: str = checked(_pipeline)
+    catalog: CatalogSettings
+    run: RunSettings
+    sources: tuple[str, ...] = checked(not_empty)
+    models: tuple[Model, ...] = checked(not_empty)
+    compression: Literal["zstd", "snappy"] = "zstd"

@@ -1,0 +1,1 @@
+"""A Kubernetes operator for streaming lakehouses: Kafka, Flink, Spark and Apache Iceberg."""
