@@ -13,6 +13,8 @@ Run it with any Python >= 3.11. It prints where things are, one ``NAME=folder`` 
 Both folders lie in ``${XDG_CACHE_HOME:-~/.cache}/lakehouse`` and carry in their name a hash of everything that went
 into them, so a change of a pin, of this script or of the Go toolchain never meets old files. They appear by a rename
 when they are complete, and the binaries are asked for their versions each time before they are offered.
+
+``MAVEN_REPOSITORY`` may name a place to download from instead of Maven Central; the checksums stay the same.
 """
 
 import contextlib
@@ -24,7 +26,7 @@ import os
 import platform
 import re
 import shutil
-import subprocess  # noqa: S404
+import subprocess
 import sys
 import tempfile
 import urllib.request
@@ -38,8 +40,6 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lake
 
 ETCD_VERSION = "3.6.8"
 KUBERNETES_VERSION = "1.34.4"
-# The commit time of the tag; the API server reports it, and refuses to start when it can't be read as a time.
-KUBERNETES_BUILD_DATE = "1970-01-01T00:00:00Z"
 SPARK_OPERATOR_MODULE = "github.com/kubeflow/spark-operator/v2"
 SPARK_OPERATOR_VERSION = "2.4.0"
 
@@ -115,10 +115,12 @@ def _cached(kind: str, key: str, make: Callable[[Path], None], is_good: Callable
     if is_good(folder):
         return folder
     home.mkdir(parents=True, exist_ok=True)
-    with _lock(home / f"{key}.lock"):
+    with _lock(home / "lock"):
         if is_good(folder):
             return folder
-        shutil.rmtree(folder, ignore_errors=True)
+        # With the lock in hand, a draft that lies around is one of a run that was killed.
+        for old in (folder, *home.glob(".making-*")):
+            shutil.rmtree(old, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=home, prefix=".making-") as scratch:
             draft = Path(scratch) / key
             draft.mkdir()
@@ -153,7 +155,7 @@ def _first_problem(folder: Path, *, exact: bool) -> str | None:
     }
     for name, (arguments, expected) in questions.items():
         try:
-            answer = subprocess.run(  # noqa: S603
+            answer = subprocess.run(
                 [folder / name, *arguments], capture_output=True, text=True, timeout=60, check=False
             )
         except (OSError, subprocess.TimeoutExpired) as error:
@@ -170,7 +172,6 @@ def _build(go: Path, folder: Path) -> None:
     version = f"v{KUBERNETES_VERSION}"
     major, minor, _ = KUBERNETES_VERSION.split(".")
     facts = {"gitVersion": version, "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
-    facts["buildDate"] = KUBERNETES_BUILD_DATE
     stamps = " ".join(
         f"-X {package}.{name}={value}"
         for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
@@ -195,7 +196,7 @@ def _run_go(go: Path, module: str, *arguments: str) -> str:
         "GOWORK": "off",
     }
     environment.pop("GOROOT", None)
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [go, *arguments], cwd=MODULES / module, env=environment, stdout=subprocess.PIPE, text=True, check=False
     )
     if done.returncode != 0:
@@ -215,9 +216,7 @@ def _find_go() -> tuple[Path, str]:
             f"{GO_TOOLCHAIN} itself) or Go from https://go.dev/dl/"
         )
     environment = os.environ | {"GOTOOLCHAIN": "local"}
-    answer = subprocess.run(  # noqa: S603
-        [found, "version"], env=environment, capture_output=True, text=True, check=False
-    ).stdout
+    answer = subprocess.run([found, "version"], env=environment, capture_output=True, text=True, check=False).stdout
     version = re.fullmatch(r"go version go(\d+)\.(\d+)\S*.* (\w+)/(\w+)\s*", answer)
     if version is None:
         raise SetupError(f"{found} does not say its version (it says {answer!r}); install Go from https://go.dev/dl/")
@@ -230,7 +229,7 @@ def _find_go() -> tuple[Path, str]:
 def _newer_go(old_go: Path, system: str, machine: str) -> Path:
     module = f"golang.org/toolchain@v0.0.1-{GO_TOOLCHAIN}.{system}-{machine}"
     with tempfile.TemporaryDirectory() as outside_of_any_module:
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             [old_go, "mod", "download", "-json", module],
             cwd=outside_of_any_module,
             env=os.environ | {"GOTOOLCHAIN": "local", "GOFLAGS": ""},
@@ -252,8 +251,9 @@ def _newer_go(old_go: Path, system: str, machine: str) -> Path:
 
 
 def _fetch_crds(folder: Path) -> None:
+    repository = (os.environ.get("MAVEN_REPOSITORY") or MAVEN_CENTRAL).rstrip("/")
     for version, sha256 in FLINK_OPERATOR_JARS.items():
-        jar = _download(f"{MAVEN_CENTRAL}/{FLINK_OPERATOR_API}/{version}/{Path(FLINK_OPERATOR_API).name}-{version}.jar")
+        jar = _download(f"{repository}/{FLINK_OPERATOR_API}/{version}/{Path(FLINK_OPERATOR_API).name}-{version}.jar")
         if hashlib.sha256(jar).hexdigest() != sha256:
             raise SetupError(f"the jar of the Flink operator {version} is not the one that is pinned here")
         with zipfile.ZipFile(io.BytesIO(jar)) as archive:
@@ -268,7 +268,7 @@ def _fetch_crds(folder: Path) -> None:
 def _download(url: str) -> bytes:
     print(f"fetching {url} ...", file=sys.stderr, flush=True)
     try:
-        with urllib.request.urlopen(url, timeout=60) as response:  # noqa: S310
+        with urllib.request.urlopen(url, timeout=60) as response:
             content: bytes = response.read()
     except OSError as error:
         raise SetupError(f"can't fetch {url}: {error}") from error

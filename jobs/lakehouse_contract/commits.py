@@ -7,6 +7,8 @@ from enum import IntEnum
 
 RUN = "lakehouse.run"
 """Snapshot property: the id of the run that wrote the snapshot."""
+STAGE = "lakehouse.stage"
+"""Snapshot property: silver, gold or maintenance."""
 REVISION = "lakehouse.revision"
 """Snapshot property: the revision of the definition that the run worked with."""
 INTERVAL = "lakehouse.interval"
@@ -14,7 +16,11 @@ INTERVAL = "lakehouse.interval"
 TOUCHED_DAYS = "lakehouse.touched-days"
 """Snapshot property: the event days whose rows the snapshot added, changed or removed, comma-separated, UTC.
 
-A dimension stamps the days on which one of its changed versions was in force. Empty means none."""
+A dimension stamps the days on which some key had another version, or another version's values, before the commit than
+after it. Empty means none, `ALL_DAYS` means that any may have changed."""
+ALL_DAYS = "all"
+MODEL = "lakehouse.model"
+"""Snapshot property: the hash of the gold model's definition that the table was computed with."""
 _SOURCE = "lakehouse.source."
 
 

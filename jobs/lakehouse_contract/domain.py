@@ -3,6 +3,7 @@
 The built-in jobs know nothing of numerals, users or orders. They know these shapes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,16 +49,47 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyedTable:
-    """A silver table with one row per event, merged on `event_id`.
+    """A silver table with one row per event: per `event_id` and event day, as a repeat carries the same event time.
 
     Besides its own columns it holds `event_id`, `event_time`, `is_late_arrival`, where the row came from in Kafka, and
-    the `_audit` columns. Rows that break a rule are in `<name>_quarantine` instead.
+    the `_audit` columns. Rows that break a rule are in `<name>_quarantine` instead. `where` is a condition over the
+    payload columns and bronze's own columns: where it is false or null, the event does not belong to the table.
     """
 
     name: str = checked(qualified)
     columns: tuple[TableColumn, ...] = checked(not_empty)
     where: str | None = None
     rules: tuple[Rule, ...] = ()
+
+
+PAYLOAD_RULE = "payload_json"
+WHERE_RULE = "where_computable"
+
+
+def required_rule(column: str) -> str:
+    """The rule that a missing value of a required payload column breaks."""
+    return f"{column}_required"
+
+
+def type_rule(column: str) -> str:
+    """The rule that a value of another JSON type than the payload column's breaks."""
+    return f"{column}_type"
+
+
+def computable_rule(column: str) -> str:
+    """The rule that a row breaks for which a table column's expression fails."""
+    return f"{column}_computable"
+
+
+def built_in_rules(columns: Sequence[PayloadColumn], table: KeyedTable) -> tuple[str, ...]:
+    """The rules that every row of a table must keep besides the table's own. All of them quarantine."""
+    return (
+        PAYLOAD_RULE,
+        *(required_rule(column.name) for column in columns if column.required),
+        *(type_rule(column.name) for column in columns),
+        *(computable_rule(column.name) for column in table.columns),
+        *((WHERE_RULE,) if table.where is not None else ()),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +111,10 @@ class Dimension:
 class Model:
     """A gold table computed by one SELECT over silver and gold tables.
 
-    `incrementalByDay`: the table is partitioned by `day_column`; a refresh replaces the days whose events changed.
-    `full`: the table is replaced when a table that it reads has changed.
+    `incrementalByDay`: the table is partitioned by `day_column`, a date; a refresh replaces the days whose events
+    changed, so its rows of a day must follow from the events of that day, and from a dimension as of those events (its
+    `valid_to` and `is_current` change with later events: they belong into join conditions, not into such a model's
+    columns). `full`: the table is replaced when a table that it reads has changed.
     """
 
     name: str = checked(qualified)

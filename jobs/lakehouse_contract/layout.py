@@ -34,6 +34,9 @@ AUDIT = (
 )
 """The columns at the end of every row that a batch job writes."""
 
+GOLD_AUDIT = tuple(column for column in AUDIT if column.name != "_audit_source_snapshot")
+"""The same for a row of a gold model, which may come from several tables: its commit names their snapshots."""
+
 QUARANTINE_SUFFIX = "_quarantine"
 QUALITY_TABLE = "quality_results"
 
@@ -66,8 +69,12 @@ def bronze(name: str, compression: str = "zstd") -> Table:
 
 
 DEAD_LETTER_COLUMNS = (
-    Column("original_payload", "binary", "The record's value exactly as it came (base64 in JSON); null for none."),
-    Column("original_key", "binary", "The record's key exactly as it came (base64 in JSON)."),
+    Column(
+        "original_payload",
+        "binary",
+        "The record's value exactly as it came (base64 in JSON); null for none, and for one that the topic can't take.",
+    ),
+    Column("original_key", "binary", "The record's key exactly as it came (base64 in JSON); null likewise."),
     Column("error_type", "string", "Why it could not be placed, one of the names in the event format.", required=True),
     Column("error_message", "string", "The same in a sentence.", required=True),
     Column("failed_at", "timestamp", "When Flink refused it.", required=True),
@@ -135,6 +142,29 @@ def quality(namespace: str, compression: str = "zstd") -> Table:
             *AUDIT,
         ),
         key=("_audit_run_id", "table_name", "rule"),
+        # Whole values in the files' statistics, so that a run finds its own rows without reading the others'.
+        properties={**properties(compression), "write.metadata.metrics.column._audit_run_id": "full"},
+    )
+
+
+REFRESHES_TABLE = "model_refreshes"
+FRESHNESS_VIEW = "model_freshness"
+
+
+def refreshes(namespace: str, compression: str = "zstd") -> Table:
+    """What each gold model was last computed from; the view `model_freshness` compares it with what is there now."""
+    return Table(
+        name=f"{namespace}.{REFRESHES_TABLE}",
+        meaning="One row per gold model and silver table that it rests on, directly or through other models.",
+        columns=(
+            Column("model", "string", "The gold table.", required=True),
+            Column("refreshed_at", "timestamp", "When its rows were last committed.", required=True),
+            Column("source_table", "string", "The silver table; null for a model that rests on none."),
+            Column("source_snapshot", "long", "The snapshot of it that is in the model."),
+            Column("source_committed_at", "timestamp", "When that snapshot was committed."),
+            *GOLD_AUDIT,
+        ),
+        key=("model", "source_table"),
         properties=properties(compression),
     )
 
@@ -146,7 +176,7 @@ def dimension(definition: Dimension, source: KeyedTable, compression: str = "zst
         name=definition.name,
         meaning=f"Versions of {definition.key}: one row for each period in which nothing tracked changed.",
         columns=(
-            Column("version_id", "string", "SHA-256 of key and valid_from: names this version.", required=True),
+            Column("version_id", "string", "SHA-256 of `key@valid_from`, in microseconds.", required=True),
             Column(definition.key, types[definition.key], "Whose version it is.", required=True),
             *(Column(name, types[name], "Tracked: a change starts a new version.") for name in definition.tracked),
             Column("valid_from", "timestamp", "The first instant of the version.", required=True),
@@ -155,5 +185,6 @@ def dimension(definition: Dimension, source: KeyedTable, compression: str = "zst
             *AUDIT,
         ),
         key=("version_id",),
-        properties=properties(compression),
+        # A change of a few versions must not rewrite the files of all the others.
+        properties={**properties(compression), "write.merge.mode": "merge-on-read"},
     )

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lakehouse_contract import coherence
 from lakehouse_contract.decoding import Check, Problem, SettingsRefused, at_least, checked, matches, not_empty
 from lakehouse_contract.domain import Dimension, KeyedTable, Model, PayloadColumn
 from lakehouse_contract.names import identifier, qualified, topic
@@ -50,10 +51,17 @@ class EventSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestartSettings:
-    """Flink's fixed-delay restart strategy."""
+    """Flink's restart strategy.
 
+    `attempts` are all restarts (fixedDelay), failures in `window_seconds` (failureRate), or restarts until the job has
+    run for `window_seconds` (exponentialDelay, which doubles `delay_seconds` up to `max_delay_seconds`). 0 means none.
+    """
+
+    strategy: Literal["fixedDelay", "exponentialDelay", "failureRate"] = "fixedDelay"
     attempts: int = checked(at_least(0), default=3)
     delay_seconds: int = checked(at_least(0), default=30)
+    max_delay_seconds: int = checked(at_least(0), default=300)
+    window_seconds: int = checked(at_least(1), default=600)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +151,11 @@ class SilverSettings:
     dimensions: tuple[Dimension, ...] = ()
     compression: Literal["zstd", "snappy"] = "zstd"
 
+    def __post_init__(self) -> None:
+        problems = coherence.silver_problems(self.bronze_table, self.columns, self.tables, self.dimensions)
+        if found := tuple(problems):
+            raise SettingsRefused(found)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoldSettings:
@@ -157,3 +170,50 @@ class GoldSettings:
     sources: tuple[str, ...] = checked(not_empty)
     models: tuple[Model, ...] = checked(not_empty)
     compression: Literal["zstd", "snappy"] = "zstd"
+
+    def __post_init__(self) -> None:
+        problems = list(coherence.gold_problems(self.sources, self.models))
+        if self.run.snapshots:
+            problems.append(Problem("run.snapshots", "a gold run reads several tables, each from where it has come to"))
+        if problems:
+            raise SettingsRefused(tuple(problems))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnJobSettings:
+    """The settings of a user's own batch job: whatever it computes, it reads `reads` and writes `writes`."""
+
+    pipeline: str = checked(_pipeline)
+    catalog: CatalogSettings
+    run: RunSettings
+    reads: tuple[str, ...] = checked(not_empty)
+    writes: tuple[str, ...] = checked(not_empty)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompactionSettings:
+    """Small files are rewritten into large ones, in days that got no rows for a while."""
+
+    target_file_bytes: int = checked(at_least(1), default=268_435_456)
+    min_age_seconds: int = checked(at_least(0), default=7200)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpirySettings:
+    """Old snapshots are removed, except what a tag holds, and so are files that no snapshot knows."""
+
+    retention_seconds: int = checked(at_least(0), default=604_800)
+    keep_snapshots: int = checked(at_least(1), default=100)
+    orphan_retention_seconds: int = checked(at_least(259_200), default=604_800)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaintenanceSettings:
+    """The batch job that keeps a pipeline's tables in good shape. What is None is not done."""
+
+    pipeline: str = checked(_pipeline)
+    catalog: CatalogSettings
+    run: RunSettings
+    tables: tuple[str, ...] = checked(not_empty)
+    compaction: CompactionSettings | None = None
+    expiry: ExpirySettings | None = None

@@ -1,0 +1,80 @@
+# `make` alone prints what there is to do. A target with a text after ## is listed under the ##@ section above it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+BIN := .venv/operator/bin
+# The tools' caches lie with all else that can be made again.
+export RUFF_CACHE_DIR := .lakehouse/cache/ruff
+export MYPY_CACHE_DIR := .lakehouse/cache/mypy
+export HYPOTHESIS_STORAGE_DIRECTORY := .lakehouse/cache/hypothesis
+
+##@ Use
+
+.PHONY: demo
+demo: setup ## Run the pipeline on this machine (EVENTS=1000000: so many events, KEEP=1: leave it up)
+	@exec $(BIN)/lakehouse demo $(if $(EVENTS),--events '$(EVENTS)') $(if $(filter-out 0 no false,$(KEEP)),--keep)
+
+.PHONY: down
+down: ## Stop what KEEP=1 left up
+	@if [ -d .lakehouse/demo ] && [ -x $(BIN)/lakehouse ]; then $(BIN)/lakehouse local down; fi
+
+##@ Develop
+
+.PHONY: test
+test: setup check control-plane ## Check and test everything (PARTS='flink spark': only these, OPTIONS='-x': for pytest)
+	@exec $(BIN)/python setup/run_tests.py $(PARTS) --options='$(OPTIONS)'
+
+.PHONY: control-plane
+control-plane: setup ## Build the API server that the tests run against (once; then it is cached)
+	@$(BIN)/python setup/go.py
+	@$(BIN)/python setup/control_plane.py
+
+.PHONY: check
+check: setup ## Check style, types, imports between rooms, and that generated files are current
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	MYPYPATH=setup $(BIN)/mypy setup
+	$(BIN)/lint-imports --cache-dir .lakehouse/cache/import-linter
+	$(BIN)/python setup/lock_jars.py --check
+	$(BIN)/python -m lakehouse_operator.api.crd --check
+	$(BIN)/python -m lakehouse_operator.commands.reference --check
+
+.PHONY: format
+format: setup ## Format the code, and mend what ruff can mend by itself
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+.PHONY: generate
+generate: setup ## Make CRDs, reference pages and golden manifests anew; look at the difference before you commit it
+	$(BIN)/python -m lakehouse_operator.api.crd --write
+	$(BIN)/python -m lakehouse_operator.commands.reference --write
+	PYTHONPATH=tests $(BIN)/python tests/planning/golden.py --write
+
+.PHONY: bench-bronze
+bench-bronze: setup ## Measure bronze: catch-up throughput, and where the time goes
+	$(BIN)/python -m benchmarks.bronze
+
+##@ Maintain
+
+.PHONY: setup
+setup: ## Get Java, uv, the Python environments and the jars (each target does so by itself)
+	@python="$$(setup/python.sh)" && exec "$$python" setup/prepare.py
+
+.PHONY: lock
+lock: setup ## Make uv.lock and jobs/jars.lock anew, after a change of versions (needs Maven)
+	"$$($(BIN)/python setup/uv.py)" lock
+	$(BIN)/python setup/lock_jars.py
+
+.PHONY: clean
+clean: down ## Remove environments, engines and the demo's data (downloads stay in ~/.cache)
+	rm -rf .venv .lakehouse .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache build dist
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+.PHONY: help
+help: ## Print this
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -1,0 +1,83 @@
+"""The command line of a batch job: settings in, one line of JSON out, an exit code that tells how it ended."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+from lakehouse_contract import decoding
+from lakehouse_contract.commits import ExitCode
+from lakehouse_contract.decoding import Problem, SettingsRefused
+from lakehouse_contract.settings import DayRange, GoldSettings, SilverSettings
+from lakehouse_jobs.expressions import first_sentence
+from lakehouse_jobs.iceberg_commits import Conflict, Missing
+from lakehouse_jobs.quality import BadData
+from lakehouse_jobs.spark_session import open_session
+
+Settings = TypeVar("Settings", SilverSettings, GoldSettings)
+Result = dict[str, Any]
+
+
+def run_from_command_line(
+    kind: type[Settings],
+    stage: str,
+    run: Callable[[SparkSession, Settings, datetime], Result],
+    arguments: Sequence[str] | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> int:
+    """Run a job as its command line says; answer its exit code (`commits.ExitCode`)."""
+    parser = argparse.ArgumentParser(prog=f"lakehouse_jobs.{stage}")
+    parser.add_argument("--settings", required=True, help="the settings of the job, as JSON")
+    parser.add_argument("--date", metavar="DAY", help="recompute this event day (UTC), such as 2026-01-31")
+    parser.add_argument("--from", dest="first", metavar="DAY", help="recompute the event days from this one ...")
+    parser.add_argument("--to", dest="last", metavar="DAY", help="... to this one")
+    options = parser.parse_args(arguments)
+    started = datetime.now(tz=UTC)  # noqa: TID251 - this is the edge
+    try:
+        settings = _with_days(decoding.from_json(kind, options.settings), options)
+        session = open_session(settings.catalog, environment, f"{settings.pipeline}-{stage}")
+        result = run(session, settings, started)
+    except SettingsRefused as refused:
+        return _ended(ExitCode.SETTINGS_REFUSED, stage, *map(str, refused.problems))
+    except BadData as bad:
+        return _ended(ExitCode.BAD_DATA, stage, str(bad))
+    except (Conflict, Missing) as unavailable:
+        return _ended(ExitCode.UNAVAILABLE, stage, str(unavailable))
+    except PySparkException as error:
+        # SQLSTATE class 22 is a data exception: a value that the SQL can't compute with.
+        data = (error.getSqlState() or "").startswith("22")
+        return _ended(ExitCode.BAD_DATA if data else ExitCode.CODE, stage, first_sentence(error))
+    _report({"stage": stage, "outcome": "succeeded", **result})
+    return ExitCode.SUCCEEDED
+
+
+def _with_days(settings: Settings, options: argparse.Namespace) -> Settings:
+    """The settings with the days of the command line, which stand in the place of those in the settings."""
+    if options.date and (options.first or options.last):
+        raise SettingsRefused((Problem("--date", "give either --date, or --from and --to"),))
+    first, last = options.date or options.first, options.date or options.last
+    if first is None and last is None:
+        return settings
+    if first is None or last is None:
+        raise SettingsRefused((Problem("--from", "--from and --to go together"),))
+    pinned = settings.run.days.at_snapshot if settings.run.days else None
+    raw = decoding.encode(settings)
+    raw["run"]["days"] = decoding.encode(DayRange(first=first, last=last, at_snapshot=pinned))
+    return decoding.decode(type(settings), raw)
+
+
+def _ended(code: ExitCode, stage: str, *sentences: str) -> int:
+    for sentence in sentences:
+        print(f"{code.name.lower().replace('_', ' ')}: {sentence}", file=sys.stderr)
+    _report({"stage": stage, "outcome": code.name.lower(), "problems": sentences})
+    return code
+
+
+def _report(result: Mapping[str, Any]) -> None:
+    print(json.dumps(result, sort_keys=True), flush=True)

@@ -1,0 +1,103 @@
+"""The bronze job: `python -m lakehouse_jobs.bronze --settings JSON`.
+
+It reads the topic, writes each event that can be placed to the Iceberg table once, and everything else to the dead
+letters. It creates the table if need be, checks its own plan, submits the job and prints the job's id.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+from lakehouse_contract import decoding, layout
+from lakehouse_contract.commits import ExitCode
+from lakehouse_contract.decoding import Problem, SettingsRefused
+from lakehouse_contract.settings import BronzeSettings
+from lakehouse_jobs import bronze_sql, dead_letter_topic, iceberg_catalog, java_failures, plan_check
+from lakehouse_jobs.flink_options import job_options
+from lakehouse_jobs.flink_session import FlinkSession
+
+
+def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> int:
+    """Submit the job that the command line describes. Answer the exit code."""
+    from py4j.protocol import Py4JJavaError  # noqa: PLC0415 - the module is read where PyFlink is not
+    from pyflink.util.exceptions import JavaException  # noqa: PLC0415
+
+    parser = argparse.ArgumentParser(prog="lakehouse_jobs.bronze", description="Kafka to the bronze Iceberg table.")
+    parser.add_argument("--settings", required=True, help="the settings of the job, as JSON")
+    parser.add_argument("--target", metavar="HOST:PORT", help="the cluster's REST endpoint")
+    parser.add_argument("--from-savepoint", metavar="PATH", help="start from this savepoint or retained checkpoint")
+    options = parser.parse_args(arguments)
+    try:
+        settings = decoding.from_json(BronzeSettings, options.settings)
+        job_id = submit(settings, environment, target=options.target, from_savepoint=options.from_savepoint)
+    except SettingsRefused as refused:
+        for problem in refused.problems:
+            print(f"refused: {problem}", file=sys.stderr)
+        return ExitCode.SETTINGS_REFUSED
+    except plan_check.PlanRefused as refused:
+        print(f"refused: {refused}", file=sys.stderr)
+        return ExitCode.CODE
+    except (Py4JJavaError, JavaException) as error:
+        if what := java_failures.unreachable(str(error)):
+            print(f"unavailable: {what}", file=sys.stderr)
+            return ExitCode.UNAVAILABLE
+        print(error, file=sys.stderr)
+        return ExitCode.CODE
+    print(job_id)
+    return ExitCode.SUCCEEDED
+
+
+def submit(
+    settings: BronzeSettings,
+    environment: Mapping[str, str],
+    *,
+    target: str | None = None,
+    from_savepoint: str | None = None,
+) -> str:
+    """Submit the job of `settings` and answer its id.
+
+    Args:
+        settings: What to ingest.
+        environment: Where the secrets are.
+        target: See `FlinkSession`.
+        from_savepoint: See `FlinkSession`.
+
+    Raises:
+        SettingsRefused: Something in the settings can't be used, or the table that they name is another one.
+        PlanRefused: The plan would not keep bronze's promises.
+    """
+    kafka_secrets = _secrets(settings.kafka.secret_properties, environment, "kafka")
+    catalog_secrets = _secrets(settings.catalog.secret_properties, environment, "catalog")
+    source = bronze_sql.kafka_source(settings, kafka_secrets)
+    session = FlinkSession(job_options(settings), target=target, from_savepoint=from_savepoint)
+    largest = dead_letter_topic.largest_record(session.jvm, settings, kafka_secrets)
+    properties = iceberg_catalog.catalog_properties(settings.catalog, catalog_secrets)
+    job = bronze_sql.statements(
+        settings,
+        source_options=source,
+        dead_letter_options=bronze_sql.kafka_dead_letters(settings, kafka_secrets, largest),
+        catalog_options=iceberg_catalog.flink_catalog_options(properties),
+        largest_dead_letter=largest,
+    )
+    table = layout.bronze(settings.table, settings.compression)
+    iceberg_catalog.ensure_table(session.jvm, settings.catalog, catalog_secrets, table)
+    session.define(job.definitions)
+    plan_check.check(session.explain(job.inserts))
+    return session.submit(job.inserts)
+
+
+def _secrets(variables: Mapping[str, str], environment: Mapping[str, str], section: str) -> dict[str, str]:
+    """The values of secret properties, by the name of the property."""
+    missing = tuple(
+        Problem(f"{section}.secretProperties.{name}", f"the environment has no variable {variable}")
+        for name, variable in variables.items()
+        if variable not in environment
+    )
+    if missing:
+        raise SettingsRefused(missing)
+    return {name: environment[variable] for name, variable in variables.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

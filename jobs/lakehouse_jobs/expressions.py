@@ -1,0 +1,78 @@
+"""Expressions that a user wrote: checked before anything runs, and computed so that no row can fail the job.
+
+Spark has no public `try` for any expression, only inside of `try_add` and its like. This module is the one place that
+reaches into Catalyst for it, and for what Catalyst knows about an expression.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pyspark.errors import PySparkException
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as fn
+
+from lakehouse_contract.decoding import Problem
+
+
+def attempt(expression: Column) -> Column:
+    """A struct with the expression's `value`, or NULL where computing it fails.
+
+    So a failure can be told from a NULL. It needs common subexpression elimination to be off (see `spark_session`).
+    """
+    jvm: Any = SparkSession.active()._jvm
+    bridge = jvm.org.apache.spark.sql.classic.ExpressionUtils
+    struct: Any = fn.struct(expression.alias("value"))
+    tried = jvm.org.apache.spark.sql.catalyst.expressions.TryEval(bridge.expression(struct._jc))
+    column: Column = type(struct)(bridge.column(tried))
+    return column
+
+
+def keeps(condition: str) -> Column:
+    """Whether a condition is true; false where it is NULL or can't be computed."""
+    return fn.coalesce(attempt(fn.expr(condition))["value"], fn.lit(False))
+
+
+def problems_of(expression: str, over: DataFrame, path: str, engine_type: str) -> Sequence[Problem]:
+    """What is wrong with an expression over the columns of a DataFrame, of which no row is read.
+
+    It must have the type, or one that can be cast to it, be computed from one row alone, and give the same value every
+    time.
+    """
+    try:
+        analyzed = over.select(fn.expr(expression).cast(engine_type))._jdf.queryExecution().analyzed()
+        wrong = _wrong(analyzed, over)
+        if wrong is None and engine_type == "boolean":
+            found = over.select(fn.expr(expression)).schema.fields[0].dataType.simpleString()
+            wrong = None if found == "boolean" else f"is of type {found}, not boolean"
+    except PySparkException as error:
+        wrong = first_sentence(error)
+    return () if wrong is None else (Problem(path, wrong),)
+
+
+def _wrong(analyzed: Any, over: DataFrame) -> str | None:
+    source = over._jdf.queryExecution().analyzed()
+    if analyzed.nodeName() != "Project" or analyzed.children().apply(0).nodeName() != source.nodeName():
+        return "must be computed from one row: no aggregate, window or generator function"
+    if analyzed.containsPattern(_pattern().PLAN_EXPRESSION()):
+        return "must be computed from one row: no subquery"
+    return unrepeatable(analyzed)
+
+
+def unrepeatable(plan: Any) -> str | None:
+    """Why a Catalyst plan may give another result the next time, in words; None if it can't."""
+    if not plan.deterministic():
+        return "must give the same value every time: no rand(), uuid(), reflect() or the like"
+    if plan.containsPattern(_pattern().CURRENT_LIKE()):
+        return "must give the same value every time: no current_date(), now() or the like"
+    return None
+
+
+def _pattern() -> Any:
+    jvm: Any = SparkSession.active()._jvm
+    return jvm.org.apache.spark.sql.catalyst.trees.TreePattern
+
+
+def first_sentence(error: PySparkException) -> str:
+    """What Spark says about an error, without the plan and the stack."""
+    text = error.getMessage() if error.getCondition() else str(error)
+    return text.strip().split(" SQLSTATE:")[0].split(";\n")[0].split("\n\n")[0].replace("\n", " ")

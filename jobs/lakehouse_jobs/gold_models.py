@@ -1,0 +1,183 @@
+"""The models of a gold run: which of them, and which of their days, silver's changes concern, and the commits.
+
+A model's table says in its commits which snapshots of the tables that it reads are in it. What those tables changed
+since then is what the model must compute again: the days for an `incrementalByDay` model, everything for a `full` one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as fn
+
+from lakehouse_contract import commits, layout
+from lakehouse_contract.decoding import Problem, SettingsRefused
+from lakehouse_contract.domain import Model
+from lakehouse_contract.names import split
+from lakehouse_contract.settings import GoldSettings
+from lakehouse_jobs import sql_models
+from lakehouse_jobs.batch_run import BatchRun
+from lakehouse_jobs.event_days import days_in, every_day
+from lakehouse_jobs.sql_models import Query
+from lakehouse_jobs.table_history import History
+
+GoldRun = BatchRun[GoldSettings]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a model must compute: these days, or everything (`days` is None). No day is nothing."""
+
+    days: frozenset[str] | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A model as it is before the run: its table, if there is one, and the tables that it reads."""
+
+    model: Model
+    query: Query
+    target: History | None
+    sources: Mapping[str, History]
+
+    @property
+    def is_same(self) -> bool:
+        """Whether the table was computed with this very definition of the model."""
+        return self.target is not None and self.target.newest(commits.MODEL) == sql_models.revision(self.model)
+
+
+def check(run: GoldRun, sources: Mapping[str, History]) -> list[Query]:
+    """Refuse models that can't be computed, before anything is written; answer their checked texts.
+
+    Raises:
+        SettingsRefused: With the path `models[i].sql` or `models[i].dayColumn`.
+    """
+    tables = {name: run.lakehouse.read(name, history.head) for name, history in sources.items()}
+    queries: list[Query] = []
+    problems: list[Problem] = []
+    for number, model in enumerate(run.settings.models):
+        try:
+            query = sql_models.parse(run.lakehouse.spark, run.lakehouse.catalog, model, tuple(tables))
+            rows = sql_models.bind(run.lakehouse.spark, query, tables)
+            sql_models.check_columns(model, rows)
+        except SettingsRefused as refused:
+            problems += [Problem(f"models[{number}].{problem.path}", problem.message) for problem in refused.problems]
+            break  # those behind it may read it
+        queries.append(query)
+        tables[model.name] = rows
+    if problems:
+        raise SettingsRefused(tuple(problems))
+    return queries
+
+
+def update(run: GoldRun, queries: Sequence[Query], sources: Mapping[str, History]) -> list[dict[str, Any]]:
+    """Bring every model up to date, in order; answer what was done to each.
+
+    Every model reads the silver tables at the same snapshots, whatever is committed meanwhile.
+    """
+    read = dict(sources)
+    reports = []
+    for model, query in zip(run.settings.models, queries, strict=True):
+        own = {name: read[name] for name in query.reads}
+        reports.append(_update(run, Task(model, query, run.lakehouse.find(model.name), own)))
+        read[model.name] = run.lakehouse.history(model.name)
+    return reports
+
+
+def _update(run: GoldRun, task: Task) -> dict[str, Any]:
+    work = decide(run, task)
+    report: dict[str, Any] = {"table": task.model.name}
+    if task.target is not None and work.days == frozenset():
+        return {**report, "skipped": work.reason, "snapshot": task.target.head}
+    tables = {name: run.lakehouse.read(name, history.head) for name, history in task.sources.items()}
+    rows = sql_models.bind(run.lakehouse.spark, task.query, tables)
+    properties = {
+        **run.properties(_marks(run, task, work), _touched(run, task, rows, work)),
+        commits.MODEL: sql_models.revision(task.model),
+    }
+    _write(run, task, rows.select("*", *run.audit()), work, properties)
+    return {
+        **report,
+        "reason": work.reason,
+        "days": "all" if work.days is None else sorted(work.days),
+        "snapshot": run.lakehouse.history(task.model.name).head,
+    }
+
+
+def decide(run: GoldRun, task: Task) -> Work:
+    """What a model must compute."""
+    wanted = run.settings.run.days
+    if task.target is None or task.target.head is None:
+        return Work(None, "the table is new")
+    if not task.is_same:
+        return Work(None, "the model changed")
+    if wanted is not None and task.model.kind == "incrementalByDay":
+        done = run.has_written(task.target)
+        return Work(frozenset(), "already done") if done else Work(every_day(wanted), "asked for")
+    return _changed(run, task, task.target)
+
+
+def _changed(run: GoldRun, task: Task, target: History) -> Work:
+    changed: set[str] = set()
+    for name, history in task.sources.items():
+        days = _days_since(run, history, target.mark(name))
+        if days is None:
+            return Work(None, f"{name} changed, and it is not known on which days")
+        changed |= days
+    if not changed:
+        return Work(frozenset(), "nothing that it reads has changed")
+    return Work(frozenset(changed) if task.model.kind == "incrementalByDay" else None, "what it reads has changed")
+
+
+def _days_since(run: GoldRun, source: History, mark: int | None) -> frozenset[str] | None:
+    """The days that a table changed since a snapshot; None if that is not known."""
+    if mark == source.head:
+        return frozenset()
+    steps = None if mark is None or source.head is None else source.between(mark, source.head)
+    return None if steps is None else run.lakehouse.changed_days(source.table, steps)
+
+
+def _marks(run: GoldRun, task: Task, work: Work) -> dict[str, int]:
+    """How far the table has come after the commit: days that were asked for leave that as it was."""
+    if run.settings.run.days is not None and work.days is not None and task.target is not None:
+        marks = {name: task.target.mark(name) for name in task.sources}
+    else:
+        marks = {name: history.head for name, history in task.sources.items()}
+    return {name: mark for name, mark in marks.items() if mark is not None}
+
+
+def _touched(run: GoldRun, task: Task, rows: DataFrame, work: Work) -> frozenset[str] | None:
+    """The days on which the table's rows may change by this commit; None if it may be any.
+
+    A `full` model has no days of its own. If each of its rows is one row of one table, that table's days are its days.
+    """
+    if task.model.kind == "incrementalByDay" or task.target is None or not task.is_same:
+        return work.days
+    if not sql_models.is_row_by_row(rows):
+        return None
+    ((name, source),) = task.sources.items()
+    return _days_since(run, source, task.target.mark(name))
+
+
+def _write(run: GoldRun, task: Task, rows: DataFrame, work: Work, properties: Mapping[str, str]) -> None:
+    model = task.model
+    partitions = (model.day_column,) if model.day_column else ()
+    where = _on_days(model, work)
+    if task.target is None or not run.lakehouse.has_columns(model.name, rows, partitions):
+        run.lakehouse.ensure_namespace(split(model.name).namespace)
+        table_properties = layout.properties(run.settings.compression)
+        replace = task.target is not None
+        run.lakehouse.create(rows.where(where), model.name, partitions, table_properties, properties, replace=replace)
+    else:
+        run.lakehouse.replace(rows.where(where), model.name, where, task.target.head, properties)
+
+
+def _on_days(model: Model, work: Work) -> Column:
+    """The rows that are computed, and that they replace. A row without a day belongs to none, so it is left out."""
+    if model.day_column is None:
+        return fn.lit(True)
+    if work.days is None:
+        return fn.col(model.day_column).isNotNull()
+    return days_in(model.day_column, work.days)

@@ -1,0 +1,420 @@
+"""The Iceberg tables of a batch job: what they hold now, and the few ways in which a job may change them.
+
+Every commit names the snapshot that its writer worked from. If another run changed the table since, the commit fails
+with `Conflict` and nothing is written: two overlapping runs never both succeed.
+
+- `append` is an Iceberg overwrite whose filter matches nothing. Iceberg then checks against *any* file that was added
+  since; a plain append would check nothing.
+- `replace` overwrites what a filter matches and checks against files that were added within it, so that a run over
+  old days and a run over new ones do not disturb each other.
+- `merge` writes to a branch that starts at the named snapshot and then fast-forwards main to it, which is only
+  possible while main still is that snapshot. (A MERGE into main reads the table again, at a snapshot nobody named.)
+
+Compaction changes files and no rows, and is no conflict for the first two.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date, timedelta
+from typing import Any
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import AnalysisException, IllegalArgumentException
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as fn
+
+from lakehouse_contract import commits
+from lakehouse_contract.decoding import Problem, SettingsRefused
+from lakehouse_contract.names import quoted_identifier, quoted_name, spark_literal, split
+from lakehouse_contract.tables import Table, iceberg_partition_spec, iceberg_schema
+from lakehouse_jobs import table_history
+from lakehouse_jobs.table_history import History, Snapshot
+
+STAGED = "lakehouse_staged"
+"""How the branch begins on which a merge is prepared; the run's name follows."""
+_DAY_MILLISECONDS = 86_400_000
+_EPOCH = date(1970, 1, 1)
+_CONFLICTS = ("ValidationException", "CommitFailedException")
+_PROPERTY_OPTION = "snapshot-property."
+_PROPERTY_CONF = "spark.sql.iceberg.snapshot-property."
+
+
+class Conflict(Exception):
+    """Another run changed the table while this one worked. Nothing was written; run again."""
+
+
+class Missing(Exception):
+    """A table that the job reads is not there (yet)."""
+
+
+class Lakehouse:
+    """The tables of one catalog, through one Spark session."""
+
+    def __init__(self, spark: SparkSession, catalog: str) -> None:
+        self.spark = spark
+        self.catalog = catalog
+        self._jvm: Any = spark._jvm
+
+    def identifier(self, table: str) -> str:
+        """The full, quoted name of a table for Spark SQL."""
+        return quoted_name(self.catalog, *table.split("."))
+
+    def history(self, table: str) -> History:
+        """What the table's metadata say now.
+
+        Raises:
+            Missing: There is no such table.
+        """
+        loaded = self._load(table)
+        if loaded is None:
+            raise Missing(f"{table} does not exist yet")
+        text = self._jvm.org.apache.iceberg.TableMetadataParser.toJson(loaded.operations().current())
+        return table_history.from_metadata(table, text)
+
+    def find(self, table: str) -> History | None:
+        """What the table's metadata say now, or None if there is no such table."""
+        try:
+            return self.history(table)
+        except Missing:
+            return None
+
+    def read(self, table: str, snapshot: int | None) -> DataFrame:
+        """The rows of a table at a snapshot; none for a table that was never written."""
+        if snapshot is None:
+            return self.spark.read.table(self.identifier(table)).limit(0)
+        return self.spark.read.option("versionAsOf", snapshot).table(self.identifier(table))
+
+    def read_appended(self, table: str, after: int, upto: int) -> DataFrame:
+        """The rows that appends added in `(after, upto]`. Compaction in between is ignored."""
+        return (
+            self.spark.read.option("start-snapshot-id", after)
+            .option("end-snapshot-id", upto)
+            .table(self.identifier(table))
+        )
+
+    def appended_days(self, table: str, after: int, upto: int) -> frozenset[str]:
+        """The days of the files that appends added in `(after, upto]` to a table partitioned by day."""
+        scan = self._load(table).newIncrementalAppendScan().fromSnapshotExclusive(after).toSnapshot(upto)
+        return self._days(scan)
+
+    def stored_days(self, table: str, snapshot: int) -> frozenset[str]:
+        """The days of the files of a table partitioned by day, at a snapshot."""
+        return self._days(self._load(table).newScan().useSnapshot(snapshot))
+
+    def changed_days(self, table: str, snapshots: Sequence[Snapshot]) -> frozenset[str] | None:
+        """The event days that commits changed: as stamped, else by the partitions of their files; None if unknown."""
+        days: set[str] = set()
+        for snapshot in snapshots:
+            if snapshot.keeps_rows:
+                continue
+            touched = snapshot.touched_days
+            if touched is None and commits.TOUCHED_DAYS not in snapshot.summary:
+                touched = self._partition_days(table, snapshot.id)
+            if touched is None:
+                return None
+            days |= touched
+        return frozenset(days)
+
+    def _partition_days(self, table: str, snapshot: int) -> frozenset[str] | None:
+        loaded = self._load(table)
+        fields = [field.transform().toString() for field in loaded.spec().fields()]
+        if fields != ["day"]:
+            return None
+        written, io = loaded.snapshot(snapshot), loaded.io()
+        changed = (
+            written.addedDataFiles(io), written.removedDataFiles(io),
+            written.addedDeleteFiles(io), written.removedDeleteFiles(io),
+        )  # fmt: skip
+        return _iso(_day_of(file, self._jvm) for files in changed for file in _each(files.iterator()))
+
+    def ensure(self, table: Table) -> History:
+        """Create the table and its namespace if they are not there; add columns that it lacks.
+
+        Raises:
+            SettingsRefused: A table of that name has a column of another type, or other partitions.
+        """
+        found = self.find(table.name)
+        if found is None:
+            self._create(table)
+            return self.history(table.name)
+        declared = {column.name: column for column in table.columns}
+        wrong = [
+            f"{table.name} is there already, and its column {name} is {found.columns[name]}, not {column.type}"
+            for name, column in declared.items()
+            if found.columns.get(name, column.type) != column.type
+        ]
+        if found.partitions != tuple(partition.name for partition in table.partitions):
+            wrong.append(f"{table.name} is there already, partitioned by {', '.join(found.partitions) or 'nothing'}")
+        if wrong:
+            raise SettingsRefused(
+                tuple(Problem("", f"{text}: name another table, or move that one away") for text in wrong)
+            )
+        new = [column for column in table.columns if column.name not in found.columns]
+        if not new:
+            return found
+        update = self._load(table.name).updateSchema()
+        types = {field["name"]: field["type"] for field in json.loads(iceberg_schema(table))["fields"]}
+        for column in new:
+            update = update.addColumn(column.name, self._iceberg_type(types[column.name]), column.meaning)
+        update.commit()
+        return self.history(table.name)
+
+    def append(self, rows: DataFrame, table: str, expected: int | None, properties: Mapping[str, str]) -> None:
+        """Add rows to a table that is still at the snapshot `expected`.
+
+        Raises:
+            Conflict: Another run added rows since.
+        """
+        self.replace(rows, table, fn.lit(False), expected, properties)
+
+    def replace(
+        self, rows: DataFrame, table: str, where: Column, expected: int | None, properties: Mapping[str, str]
+    ) -> None:
+        """Replace the rows that `where` matches with `rows`, in one commit. `where` must match whole files.
+
+        Raises:
+            Conflict: Another run added or removed matching rows since the snapshot `expected`.
+        """
+        writer = rows.writeTo(self.identifier(table)).option("isolation-level", "serializable")
+        if expected is not None:
+            writer = writer.option("validate-from-snapshot-id", str(expected))
+        for key, value in properties.items():
+            writer = writer.option(_PROPERTY_OPTION + key, value)
+        with _conflicts(table):
+            writer.overwrite(where)
+
+    def has_columns(self, table: str, rows: DataFrame, partitions: Sequence[str]) -> bool:
+        """Whether a table has just these columns, in this order, and is partitioned by these values."""
+        there = self.spark.read.table(self.identifier(table))
+        return self.history(table).partitions == tuple(partitions) and _columns(there) == _columns(rows)
+
+    def create(
+        self,
+        rows: DataFrame,
+        table: str,
+        partitions: Sequence[str],
+        table_properties: Mapping[str, str],
+        properties: Mapping[str, str],
+        *,
+        replace: bool,
+    ) -> None:
+        """Create a table with its rows in one commit, or replace the definition and the rows of the one that is there.
+
+        Raises:
+            Conflict: It is there by now, and was to be created.
+        """
+        writer = rows.writeTo(self.identifier(table)).using("iceberg")
+        if partitions:
+            writer = writer.partitionedBy(*(fn.col(name) for name in partitions))
+        for key, value in table_properties.items():
+            writer = writer.tableProperty(key, value)
+        with self._stamped(properties), _conflicts(table):
+            try:
+                writer.createOrReplace() if replace else writer.create()
+            except AnalysisException as error:
+                if error.getCondition() == "TABLE_OR_VIEW_ALREADY_EXISTS":
+                    raise Conflict(f"another run created {table} meanwhile") from None
+                raise
+
+    def merge(
+        self,
+        changes: DataFrame,
+        table: str,
+        expected: int,
+        properties: Mapping[str, str],
+        *,
+        key: str,
+        operation: str,
+    ) -> None:
+        """Apply changes to a table that is still at the snapshot `expected`, in one commit on main.
+
+        Args:
+            changes: The table's columns and `operation`: `D` deletes the row with that key, anything else updates it,
+                or inserts it where there is none. It is read more than once, so it must be persisted.
+            table: Which table.
+            expected: The snapshot that the changes were computed from.
+            properties: Properties of the new snapshot.
+            key: The column that identifies a row.
+            operation: The name of the operation column.
+
+        Raises:
+            Conflict: Main moved on since.
+        """
+        branch = f"{STAGED}_{re.sub('[^a-z0-9]', '_', properties[commits.RUN])}"
+        self._stage(table, branch, expected)
+        view = "lakehouse_changes"
+        changes.createOrReplaceTempView(view)
+        name, target = quoted_identifier(key), f"{self.identifier(table)}.branch_{branch}"
+        try:
+            with self._stamped(properties):
+                self.spark.sql(
+                    f"MERGE INTO {target} t USING {view} s ON t.{name} = s.{name} "
+                    f"WHEN MATCHED AND s.{quoted_identifier(operation)} = 'D' THEN DELETE "
+                    "WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *"
+                )
+            with _conflicts(table):
+                self._publish(table, branch)
+        finally:
+            self.spark.catalog.dropTempView(view)
+
+    def upsert(
+        self, rows: DataFrame, table: str, *, scope: tuple[str, str], key: Sequence[str], properties: Mapping[str, str]
+    ) -> None:
+        """Add rows, or update those with the same key, within the rows whose column `scope[0]` is `scope[1]`."""
+        column, value = scope
+        if not self._may_hold(table, column, value):
+            writer = rows.writeTo(self.identifier(table))
+            for name, text in properties.items():
+                writer = writer.option(_PROPERTY_OPTION + name, text)
+            writer.append()
+            return
+        same = [f"t.{quoted_identifier(column)} = {spark_literal(value)}"]
+        same += [f"t.{quoted_identifier(name)} = s.{quoted_identifier(name)}" for name in key]
+        view = "lakehouse_upserts"
+        rows.createOrReplaceTempView(view)
+        try:
+            with self._stamped(properties), _conflicts(table):
+                self.spark.sql(
+                    f"MERGE INTO {self.identifier(table)} t USING {view} s ON {' AND '.join(same)} "
+                    "WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *"
+                )
+        finally:
+            self.spark.catalog.dropTempView(view)
+
+    def entries(self, table: str, snapshot: int) -> DataFrame:
+        """The files of a table at a snapshot, with the snapshot that each came with (Iceberg's table `entries`)."""
+        name = f"{self.identifier(table)}.entries"
+        return self.spark.read.option("versionAsOf", snapshot).table(name)
+
+    def _may_hold(self, table: str, column: str, value: str) -> bool:
+        """Whether a file may hold such a row, by the files' statistics; no data is read."""
+        expression = self._jvm.org.apache.iceberg.expressions.Expressions.equal(column, value)
+        tasks = self._load(table).newScan().filter(expression).planFiles()
+        try:
+            return bool(tasks.iterator().hasNext())
+        finally:
+            tasks.close()
+
+    def stamp(self, table: str, properties: Mapping[str, str]) -> None:
+        """Add an empty snapshot with properties: a run that found nothing to write says so."""
+        append = self._load(table).newAppend()
+        for key, value in properties.items():
+            append = append.set(key, value)
+        with _conflicts(table):
+            append.commit()
+
+    def tag(self, table: str, name: str, snapshot: int, keep_days: int) -> None:
+        """Name a snapshot, or move that name to it, so that expiry keeps it for a while."""
+        manage = self._load(table).manageSnapshots()
+        there = self.history(table).tags
+        manage = manage.replaceTag(name, snapshot) if name in there else manage.createTag(name, snapshot)
+        manage.setMaxRefAgeMs(name, keep_days * _DAY_MILLISECONDS).commit()
+
+    def _stage(self, table: str, branch: str, snapshot: int) -> None:
+        """Begin a branch at a snapshot, in the place of what the same run may have left behind when it crashed."""
+        loaded = self._load(table)
+        manage = loaded.manageSnapshots()
+        there = loaded.refs().containsKey(branch)
+        manage = manage.replaceBranch(branch, snapshot) if there else manage.createBranch(branch, snapshot)
+        manage.setMaxRefAgeMs(branch, _DAY_MILLISECONDS).commit()  # expiry takes what no run comes back for
+
+    def _publish(self, table: str, branch: str) -> None:
+        try:
+            self._load(table).manageSnapshots().fastForwardBranch("main", branch).removeBranch(branch).commit()
+        except IllegalArgumentException as error:  # main is no ancestor of the branch, or the branch is gone
+            raise Conflict(f"another run changed {table} meanwhile: {error}") from None
+
+    @contextmanager
+    def _stamped(self, properties: Mapping[str, str]) -> Iterator[None]:
+        """SQL has no place for snapshot properties but the session, so they must not stay there."""
+        try:
+            for key, value in properties.items():
+                self.spark.conf.set(_PROPERTY_CONF + key, value)
+            yield
+        finally:
+            for key in properties:
+                self.spark.conf.unset(_PROPERTY_CONF + key)
+
+    def _load(self, table: str) -> Any:
+        try:
+            return self._jvm.org.apache.iceberg.spark.Spark3Util.loadIcebergTable(
+                self.spark._jsparkSession, f"{self.catalog}.{table}"
+            )
+        except AnalysisException as error:
+            if error.getCondition() in {"TABLE_OR_VIEW_NOT_FOUND", "SCHEMA_NOT_FOUND"}:
+                return None
+            raise
+
+    def _create(self, table: Table) -> None:
+        iceberg = self._jvm.org.apache.iceberg
+        schema = iceberg.SchemaParser.fromJson(iceberg_schema(table))
+        partitions = iceberg.PartitionSpecParser.fromJson(schema, iceberg_partition_spec(table))
+        self.ensure_namespace(split(table.name).namespace)
+        properties = self._jvm.java.util.HashMap()
+        for key, value in table.properties.items():
+            properties.put(key, value)
+        builder = self._iceberg_catalog().buildTable(iceberg.catalog.TableIdentifier.parse(table.name), schema)
+        try:
+            builder.withPartitionSpec(partitions).withProperties(properties).create()
+        except Py4JJavaError as error:
+            if error.java_exception.getClass().getSimpleName() != "AlreadyExistsException":
+                raise
+
+    def ensure_namespace(self, namespace: str) -> None:
+        """Create a namespace if it is not there."""
+        self.spark.sql(f"CREATE NAMESPACE IF NOT EXISTS {quoted_name(self.catalog, namespace)}")
+
+    def _iceberg_catalog(self) -> Any:
+        return self._jvm.org.apache.iceberg.spark.Spark3Util.loadIcebergCatalog(self.spark._jsparkSession, self.catalog)
+
+    def _iceberg_type(self, field_type: Any) -> Any:
+        schema = {
+            "type": "struct",
+            "schema-id": 0,
+            "fields": [{"id": 1, "name": "x", "required": False, "type": field_type}],
+        }
+        return self._jvm.org.apache.iceberg.SchemaParser.fromJson(json.dumps(schema)).findType("x")
+
+    def _days(self, scan: Any) -> frozenset[str]:
+        tasks = scan.planFiles()
+        try:
+            return _iso(_day_of(task.file(), self._jvm) for task in _each(tasks.iterator()))
+        finally:
+            tasks.close()
+
+
+def _columns(rows: DataFrame) -> list[tuple[str, str]]:
+    return [(field.name, field.dataType.simpleString()) for field in rows.schema.fields]
+
+
+def _each(iterator: Any) -> Iterator[Any]:
+    while iterator.hasNext():
+        yield iterator.next()
+
+
+def _day_of(file: Any, jvm: Any) -> int:
+    """The day partition of a file, in days since 1970."""
+    return int(file.partition().get(0, jvm.java.lang.Class.forName("java.lang.Integer")))
+
+
+def _iso(days: Iterator[int]) -> frozenset[str]:
+    return frozenset((_EPOCH + timedelta(days=day)).isoformat() for day in set(days))
+
+
+@contextmanager
+def _conflicts(table: str) -> Iterator[None]:
+    """Tell a conflict from every other failure of a commit."""
+    try:
+        yield
+    except Py4JJavaError as error:
+        if _root(error.java_exception) in _CONFLICTS:
+            raise Conflict(f"another run changed {table} meanwhile: {error.java_exception.getMessage()}") from None
+        raise
+
+
+def _root(exception: Any) -> str:
+    while exception.getClass().getSimpleName() not in _CONFLICTS and exception.getCause() is not None:
+        exception = exception.getCause()
+    return str(exception.getClass().getSimpleName())

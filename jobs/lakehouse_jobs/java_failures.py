@@ -1,0 +1,29 @@
+"""What a Java stack trace means for whoever started the job."""
+
+import re
+
+_UNREACHABLE = (
+    "java.net.",
+    "java.sql.SQLTransientException",
+    "java.sql.SQLNonTransientConnectionException",
+    "org.apache.flink.kafka.shaded.org.apache.kafka.common.errors.TimeoutException",
+    "org.apache.flink.kafka.shaded.org.apache.kafka.common.errors.DisconnectException",
+    "org.apache.flink.kafka.shaded.org.apache.kafka.common.config.ConfigException: No resolvable bootstrap urls",
+    "org.apache.iceberg.exceptions.RESTException",
+    "org.apache.iceberg.exceptions.ServiceUnavailableException",
+    "org.apache.iceberg.exceptions.ServiceFailureException",
+    "org.apache.hadoop.net.ConnectTimeoutException",
+)
+_EXCEPTION = re.compile(r"^(?:Caused by: |: |py4j.*: )?((?:[a-z_$][\w$]*\.)+[A-Z][\w$.]*(?:: .*)?)$", re.MULTILINE)
+
+
+def unreachable(trace: str) -> str | None:
+    """What could not be reached, in Java's words; None if something else went wrong.
+
+    Args:
+        trace: The text of an exception that came from the JVM, with Java's stack trace.
+    """
+    for line in reversed(_EXCEPTION.findall(trace)):
+        if line.startswith(_UNREACHABLE):
+            return re.sub(r"^(?:[a-z_$][\w$]*\.)+", "", line)
+    return None

@@ -1,0 +1,99 @@
+"""What happened rings a bell. kopf's low-level handlers add no finalizer and no annotation to anything."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import kopf
+
+from lakehouse_operator.cluster.errors import ClusterError
+from lakehouse_operator.cluster.kinds import (
+    FLINK_DEPLOYMENT,
+    FLINK_STATE_SNAPSHOT,
+    LAKEHOUSE_BACKFILL,
+    LAKEHOUSE_PIPELINE,
+    LAKEHOUSE_RUN,
+    SPARK_APPLICATION,
+    Kind,
+)
+from lakehouse_operator.cluster.port import Cluster
+from lakehouse_operator.handlers.bells import Bells
+from lakehouse_operator.planning import names
+
+_OWN = (LAKEHOUSE_RUN, LAKEHOUSE_BACKFILL)
+_CHILDREN = (FLINK_DEPLOYMENT, FLINK_STATE_SNAPSHOT, SPARK_APPLICATION)
+
+
+class Meanings:
+    """Tells events that mean something from those that only echo a status that we wrote ourselves."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[object, ...]] = {}
+
+    def is_news(self, body: Mapping[str, Any], *, gone: bool) -> bool:
+        """Whether an object of ours has changed in anything but its status."""
+        metadata = body["metadata"]
+        if gone:
+            self._seen.pop(metadata["uid"], None)
+            return True
+        meaning = (
+            metadata.get("generation"),
+            metadata.get("deletionTimestamp"),
+            dict(metadata.get("annotations", {})),
+            tuple(metadata.get("finalizers", ())),
+        )
+        if self._seen.get(metadata["uid"]) == meaning:
+            return False
+        self._seen[metadata["uid"]] = meaning
+        return True
+
+
+def register(registry: kopf.OperatorRegistry, bells: Bells, cluster: Cluster) -> None:
+    """Put the handlers into a registry."""
+    meanings = Meanings()
+
+    @kopf.on.event(*_resource(LAKEHOUSE_PIPELINE), registry=registry)
+    async def pipeline_event(body: kopf.Body, type: str | None, **_: Any) -> None:  # noqa: A002 - kopf's own name
+        key = (body["metadata"]["namespace"], body["metadata"]["name"])
+        if meanings.is_news(body, gone=type == "DELETED"):
+            bells.begin(key)
+
+    async def own_event(body: kopf.Body, type: str | None, **_: Any) -> None:  # noqa: A002 - kopf's own name
+        key = (body["metadata"]["namespace"], body["spec"]["pipelineRef"]["name"])
+        if type != "DELETED" and body["metadata"].get("labels", {}).get(names.PIPELINE_LABEL) != key[1]:
+            await _label(cluster, body, key[1])
+        if meanings.is_news(body, gone=type == "DELETED"):
+            bells.ring(key)
+
+    async def child_event(body: kopf.Body, **_: Any) -> None:
+        pipeline = body["metadata"].get("labels", {}).get(names.PIPELINE_LABEL)
+        if pipeline:
+            bells.ring((body["metadata"]["namespace"], pipeline))
+
+    for kind in _OWN:
+        kopf.on.event(*_resource(kind), registry=registry, id=kind.name)(own_event)
+    for kind in _CHILDREN:
+        label = {names.PIPELINE_LABEL: kopf.PRESENT}
+        kopf.on.event(*_resource(kind), registry=registry, id=kind.name, labels=label)(child_event)
+
+
+def _resource(kind: Kind) -> tuple[str, str, str]:
+    return kind.group, kind.version, kind.plural
+
+
+async def _label(cluster: Cluster, body: kopf.Body, pipeline: str) -> None:
+    """Label a run or backfill that a person created, so that it is found with its pipeline's."""
+    metadata = body["metadata"]
+    try:
+        await cluster.apply(
+            {
+                "apiVersion": body["apiVersion"],
+                "kind": body["kind"],
+                "metadata": {
+                    "name": metadata["name"],
+                    "namespace": metadata["namespace"],
+                    "labels": {names.PIPELINE_LABEL: pipeline},
+                },
+            }
+        )
+    except ClusterError:
+        return  # its next event tries again

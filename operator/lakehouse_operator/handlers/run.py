@@ -1,0 +1,123 @@
+"""The operator's life: wait to lead, watch, tend, stop in order."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+
+import kopf
+from prometheus_client import start_http_server
+
+from lakehouse_operator import metrics
+from lakehouse_operator.cluster.client import KubernetesCluster
+from lakehouse_operator.cluster.lease import LeaderLease
+from lakehouse_operator.config import Config
+from lakehouse_operator.handlers.bells import Bells
+from lakehouse_operator.handlers.events import register
+from lakehouse_operator.handlers.health import Watchdog, serve_health
+from lakehouse_operator.handlers.sight import Sight
+from lakehouse_operator.handlers.tender import Tender
+
+_LEASE = "lakehouse-operator"
+_log = logging.getLogger(__name__)
+
+
+def settings_for(config: Config) -> kopf.OperatorSettings:
+    """Kopf's settings: timeouts on everything, and nothing of kopf's own on any object."""
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.watching.server_timeout = 300
+    settings.watching.client_timeout = 310
+    settings.watching.connect_timeout = 30
+    settings.networking.request_timeout = 30
+    settings.networking.connect_timeout = 10
+    settings.networking.enforce_retry_after = True
+    settings.queueing.worker_limit = 4 * config.concurrency
+    settings.peering.standalone = True  # leadership is the Lease's; peering is no mutual exclusion (kopf #1266)
+    settings.persistence.finalizer = "lakehouse.dev/kopf"  # never set: there is no handler that needs one
+    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix="kopf.lakehouse.dev", v1=False)
+    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix="kopf.lakehouse.dev", v1=False)
+    return settings
+
+
+async def run(config: Config) -> None:
+    """Run until SIGTERM or SIGINT, or until another replica leads."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with KubernetesCluster(instance=config.identity) as cluster:
+        lease = LeaderLease(
+            cluster=cluster,
+            namespace=config.namespace,
+            name=_LEASE,
+            identity=config.identity,
+            now=lambda: datetime.now(UTC),  # noqa: TID251 - the edge reads the clock
+        )
+        await _until_stopped(_lead(config, cluster, lease, stop), stop)
+        await lease.release()
+
+
+async def _until_stopped(work: Coroutine[None, None, None], stop: asyncio.Event) -> None:
+    task = asyncio.create_task(work)
+    waiting = asyncio.create_task(stop.wait())
+    await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def _lead(config: Config, cluster: KubernetesCluster, lease: LeaderLease, stop: asyncio.Event) -> None:
+    bells = Bells(Tender(cluster, Sight(cluster, config.allowed_endpoints)).round, config.concurrency)
+    watchdog = Watchdog(cluster, config.namespaces, bells, config.stale_after)
+    if config.metrics_port:
+        start_http_server(config.metrics_port, registry=metrics.REGISTRY)
+    health = (
+        await serve_health(config.health_port, lambda: watchdog.is_healthy, lambda: True)
+        if config.health_port
+        else None
+    )
+    try:
+        if config.leader_election:
+            _log.info("waiting to lead")
+            await lease.acquire()
+        metrics.LEADING.set(1)
+        _log.info("leading")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_watch(config, bells, cluster, stop))
+            group.create_task(watchdog.keep())
+            if config.leader_election:
+                group.create_task(_step_down(lease, stop))
+    finally:
+        metrics.LEADING.set(0)
+        await bells.stop()
+        if health is not None:
+            await health.cleanup()
+
+
+async def _watch(config: Config, bells: Bells, cluster: KubernetesCluster, stop: asyncio.Event) -> None:
+    registry = kopf.OperatorRegistry()
+    register(registry, bells, cluster)
+
+    @kopf.on.login(registry=registry)
+    def login(**kwargs: object) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
+    await kopf.operator(
+        registry=registry,
+        settings=settings_for(config),
+        namespaces=config.namespaces,
+        clusterwide=not config.namespaces,
+        standalone=True,
+        stop_flag=stop,
+    )
+    stop.set()  # kopf came back by itself: its watches have ended, so this process must not go on as if it saw anything
+
+
+async def _step_down(lease: LeaderLease, stop: asyncio.Event) -> None:
+    await lease.keep()
+    _log.error("this replica could not renew its Lease and stops")
+    stop.set()

@@ -1,0 +1,92 @@
+"""One round: look, decide, report, act. It never raises: what goes wrong is told, and tried again later."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from lakehouse_contract.decoding import SettingsRefused
+from lakehouse_operator import metrics
+from lakehouse_operator.cluster.apply import apply
+from lakehouse_operator.cluster.errors import ClusterError, NotFound, Throttled
+from lakehouse_operator.cluster.gather import gather
+from lakehouse_operator.cluster.port import Cluster
+from lakehouse_operator.cluster.report import report
+from lakehouse_operator.handlers.bells import Key
+from lakehouse_operator.handlers.gauges import forget, measure
+from lakehouse_operator.handlers.sight import Sight
+from lakehouse_operator.planning.plan import Announce
+from lakehouse_operator.planning.reconcile import reconcile
+from lakehouse_operator.tables.move import MoveRefused
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+_AFTER_ACTING = 1.0
+"""Seconds: what was done may allow the next step, whether or not an event tells of it."""
+
+_log = logging.getLogger(__name__)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)  # noqa: TID251 - the edge reads the clock
+
+
+class Tender:
+    """Tends pipelines over one cluster.
+
+    Args:
+        cluster: where they are.
+        sight: what is seen outside the API server.
+        now: the clock.
+    """
+
+    def __init__(self, cluster: Cluster, sight: Sight, now: Callable[[], datetime] = _now) -> None:
+        self._cluster = cluster
+        self._sight = sight
+        self._now = now
+        self._failures: dict[Key, int] = {}
+
+    async def round(self, key: Key) -> float | None:
+        """One round; answers after how many seconds to look again, or None when the pipeline is gone."""
+        began = time.monotonic()
+        try:
+            pause: float = await self._round(key)
+        except NotFound:
+            self._failures.pop(key, None)
+            self._sight.forget(key)
+            forget(key)
+            return None
+        except (ClusterError, MoveRefused, SettingsRefused) as error:
+            pause = self._failed(key, error)
+        except Exception as error:  # noqa: BLE001 - see below
+            # A fault of our own in one pipeline must not end the care of it, nor of any other.
+            _log.exception("%s/%s: the round failed", *key)
+            pause = self._failed(key, error)
+        else:
+            self._failures.pop(key, None)
+            metrics.RECONCILES.labels("done").inc()
+        metrics.RECONCILE_SECONDS.observe(time.monotonic() - began)
+        return pause
+
+    async def _round(self, key: Key) -> float:
+        gathered = await gather(self._cluster, *key, self._now())
+        seen = replace(gathered.seen, observation=await self._sight.observe(gathered.seen))
+        gathered = replace(gathered, seen=seen)
+        plan = reconcile(seen)
+        metrics.STATUS_WRITES.inc(await report(self._cluster, plan.statuses, seen))
+        await apply(self._cluster, self._sight.tables(seen), plan.actions, gathered)
+        for action in plan.actions:
+            metrics.ACTIONS.labels(type(action).__name__).inc()
+        measure(key, seen, plan)
+        acted = any(not isinstance(action, Announce) for action in plan.actions)
+        wake: float = plan.wake_after.total_seconds()
+        return min(wake, _AFTER_ACTING) if acted else wake
+
+    def _failed(self, key: Key, error: Exception) -> float:
+        metrics.RECONCILES.labels("failed").inc()
+        count = self._failures[key] = self._failures.get(key, 0) + 1
+        _log.warning("%s/%s: %s (try %d)", *key, error, count)
+        if isinstance(error, Throttled):
+            return float(error.retry_after)
+        doubled: float = _FIRST_PAUSE * 2 ** min(count - 1, 10)
+        return min(doubled, _LONGEST_PAUSE)

@@ -1,0 +1,70 @@
+"""The Prometheus series, named in one place. docs/reference/metrics.md is generated from them."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REGISTRY = CollectorRegistry()
+_PIPELINE = ("namespace", "pipeline")
+
+RECONCILES = Counter("lakehouse_reconciles", "Rounds, by how they ended.", ("outcome",), registry=REGISTRY)
+RECONCILE_SECONDS = Histogram(
+    "lakehouse_reconcile_duration_seconds",
+    "How long one round took.",
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+    registry=REGISTRY,
+)
+STATUS_WRITES = Counter("lakehouse_status_writes", "Statuses that were written.", registry=REGISTRY)
+ACTIONS = Counter("lakehouse_actions", "Actions that were taken, by kind.", ("action",), registry=REGISTRY)
+PIPELINES = Gauge("lakehouse_pipelines", "Pipelines that are tended.", registry=REGISTRY)
+CONDITION = Gauge(
+    "lakehouse_pipeline_condition",
+    "1 where a condition of a pipeline is true, 0 where it is false; unknown ones are left out.",
+    (*_PIPELINE, "condition"),
+    registry=REGISTRY,
+)
+STREAM_STATE = Gauge(
+    "lakehouse_stream_state",
+    "1 for the stream's state.",
+    (*_PIPELINE, "state"),
+    registry=REGISTRY,
+)
+STREAM_RESTARTS = Gauge(
+    "lakehouse_stream_restarts",
+    "Restarts of the running Flink job, where observed.",
+    _PIPELINE,
+    registry=REGISTRY,
+)
+RECOVERY_POINT_AGE = Gauge(
+    "lakehouse_recovery_point_age_seconds", "Age of the newest proven recovery point.", _PIPELINE, registry=REGISTRY
+)
+LAG = Gauge(
+    "lakehouse_stream_lag_records",
+    "Records not yet in bronze, where observed.",
+    _PIPELINE,
+    registry=REGISTRY,
+)
+RUNS = Gauge(
+    "lakehouse_runs",
+    "LakehouseRuns that are kept.",
+    (*_PIPELINE, "stage", "phase"),
+    registry=REGISTRY,
+)
+BACKFILL_RUNS = Gauge(
+    "lakehouse_backfill_runs", "Runs of a backfill, by state.", (*_PIPELINE, "backfill", "state"), registry=REGISTRY
+)
+WATCH_SILENT_SECONDS = Gauge(
+    "lakehouse_watch_silent_seconds",
+    "How long a pipeline has existed untended.",
+    registry=REGISTRY,
+)
+LEADING = Gauge("lakehouse_leading", "1 while this replica leads.", registry=REGISTRY)
+
+
+def table() -> str:
+    """The series as a Markdown table."""
+    rows = ["| series | kind | labels | meaning |", "|---|---|---|---|"]
+    for metric in (value for value in globals().values() if isinstance(value, (Counter, Gauge, Histogram))):
+        suffix = "_total" if isinstance(metric, Counter) else ""
+        labels = ", ".join(f"`{label}`" for label in metric._labelnames)
+        kind = type(metric).__name__.lower()
+        rows.append(f"| `{metric._name}{suffix}` | {kind} | {labels} | {metric._documentation} |")
+    return "\n".join(rows) + "\n"

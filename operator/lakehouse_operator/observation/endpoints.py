@@ -1,0 +1,35 @@
+"""Which endpoints the operator may talk to on behalf of a pipeline.
+
+A pipeline names brokers, catalogs and stores. Whoever may create pipelines could otherwise make the operator, with its
+own network rights, talk to any address. So an endpoint is contacted only if whoever installed the operator allowed it.
+"""
+
+import re
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from urllib.parse import urlsplit
+
+from lakehouse_operator.api.pipeline import PipelineSpec
+
+_HOST = re.compile(r"^(?:[a-z][a-z0-9+.]*:)*//(?:[^/@]*@)?([^/?]+)", re.IGNORECASE)
+
+
+def endpoints(spec: PipelineSpec) -> tuple[str, ...]:
+    """The `host:port` of everything that observing a pipeline talks to; local files need none."""
+    found = list(spec.source.bootstrap_servers.split(","))
+    found += [_host(uri) for uri in (spec.catalog.uri, spec.storage.endpoint if spec.storage else None) if uri]
+    return tuple(dict.fromkeys(endpoint for endpoint in found if endpoint))
+
+
+def _host(uri: str) -> str:
+    match = _HOST.match(uri)
+    if match is None:
+        return ""
+    host = urlsplit(f"//{match.group(1)}")
+    return f"{host.hostname}:{host.port}" if host.port else str(host.hostname)
+
+
+def refused(wanted: Iterable[str], allowed: Iterable[str]) -> tuple[str, ...]:
+    """Those that no pattern allows. A pattern is `host:port` with `*` as a wildcard, such as `*.data.svc:*`."""
+    patterns = tuple(allowed)
+    return tuple(endpoint for endpoint in wanted if not any(fnmatchcase(endpoint, pattern) for pattern in patterns))

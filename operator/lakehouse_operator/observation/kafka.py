@@ -1,0 +1,103 @@
+"""How far bronze has come in its topic: the broker's offsets, and those that the consumer group has committed."""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import TypeVar
+
+from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from lakehouse_operator.planning.observed import PartitionProgress
+
+_SECONDS = 10.0
+T = TypeVar("T")
+
+
+class KafkaUnreadable(Exception):
+    """Kafka did not answer, or refused; the message says what was asked."""
+
+
+class KafkaObserver:
+    """Asks one cluster again and again over one connection.
+
+    Args:
+        connection: librdkafka's properties, `bootstrap.servers` and, where needed, the security ones.
+    """
+
+    def __init__(self, connection: Mapping[str, str]) -> None:
+        self._admin = AdminClient({**connection, "log_level": 2, "socket.timeout.ms": int(_SECONDS * 1000)})
+
+    def progress(self, topic: str, group: str, boundaries: Iterable[datetime] = ()) -> tuple[PartitionProgress, ...]:
+        """The progress of each partition.
+
+        Args:
+            topic: The source topic.
+            group: The consumer group whose committed offsets are bronze's.
+            boundaries: Moments of arrival; for each, the first offset at or after it is asked for.
+
+        Raises:
+            KafkaUnreadable: Kafka did not answer, or has no such topic.
+        """
+        numbers = self._partitions(topic)
+        starts = self._offsets(topic, numbers, OffsetSpec.earliest())
+        ends = self._offsets(topic, numbers, OffsetSpec.latest())
+        committed = self._committed(topic, numbers, group)
+        at: dict[datetime, dict[int, int]] = {
+            boundary: self._offsets(topic, numbers, OffsetSpec.for_timestamp(int(boundary.timestamp() * 1000)))
+            for boundary in boundaries
+        }
+        return tuple(
+            PartitionProgress(
+                partition=number,
+                # A group that has committed nothing begins where the log begins (auto.offset.reset=earliest).
+                committed=max(committed[number], starts[number]),
+                start=starts[number],
+                end=ends[number],
+                # Without a record at or after the boundary the broker answers -1: all that there is lies before it.
+                end_at={when: ends[number] if found[number] < 0 else found[number] for when, found in at.items()},
+            )
+            for number in numbers
+        )
+
+    def timestamp_type(self, topic: str) -> str | None:
+        """`LogAppendTime` or `CreateTime`; None where the broker does not say."""
+        from confluent_kafka.admin import ConfigResource, ResourceType  # noqa: PLC0415 - needed here alone
+
+        resource = ConfigResource(ResourceType.TOPIC, topic)
+        answer = self._ask("the topic's configuration", lambda: self._admin.describe_configs([resource]))
+        configuration = self._ask("the topic's configuration", lambda: answer[resource].result(_SECONDS))
+        entry = configuration.get("message.timestamp.type")
+        return entry.value if entry else None
+
+    def _partitions(self, topic: str) -> list[int]:
+        found = self._ask("the topic", lambda: self._admin.list_topics(topic, timeout=_SECONDS)).topics[topic]
+        if found.error is not None or not found.partitions:
+            raise KafkaUnreadable(f"Kafka has no topic {topic} that can be read: {found.error or 'no partitions'}")
+        return sorted(found.partitions)
+
+    def _offsets(self, topic: str, numbers: list[int], spec: OffsetSpec) -> dict[int, int]:
+        def ask() -> dict[int, int]:
+            answers = self._admin.list_offsets(
+                {TopicPartition(topic, number): spec for number in numbers},
+                isolation_level=IsolationLevel.READ_UNCOMMITTED,
+                request_timeout=_SECONDS,
+            )
+            return {where.partition: answer.result(_SECONDS).offset for where, answer in answers.items()}
+
+        return self._ask("offsets", ask)
+
+    def _committed(self, topic: str, numbers: list[int], group: str) -> dict[int, int]:
+        def ask() -> dict[int, int]:
+            wanted = [TopicPartition(topic, number) for number in numbers]
+            request = [ConsumerGroupTopicPartitions(group, wanted)]
+            answer = self._admin.list_consumer_group_offsets(request, request_timeout=_SECONDS)[group]
+            return {where.partition: where.offset for where in answer.result(_SECONDS).topic_partitions}
+
+        return self._ask(f"the offsets of group {group}", ask)
+
+    @staticmethod
+    def _ask(what: str, ask: Callable[[], T]) -> T:
+        try:
+            return ask()
+        except (KafkaException, TimeoutError) as error:
+            raise KafkaUnreadable(f"Kafka did not answer for {what}: {error}") from error

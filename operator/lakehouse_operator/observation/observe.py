@@ -1,0 +1,156 @@
+"""One look at everything outside the API server that a decision about a pipeline may need.
+
+Each part is read on its own: Kafka being away does not hide the tables. The calls block; the caller runs them in a
+thread.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeVar
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import RESTError
+from sqlalchemy.exc import SQLAlchemyError
+
+from lakehouse_contract.decoding import to_json
+from lakehouse_contract.settings import BronzeSettings
+from lakehouse_operator.observation.flink import FlinkUnreadable, job_health
+from lakehouse_operator.observation.kafka import KafkaObserver, KafkaUnreadable
+from lakehouse_operator.observation.savepoints import readable
+from lakehouse_operator.planning.observed import Observation
+from lakehouse_operator.tables.catalog import open_catalog
+from lakehouse_operator.tables.observe import TableObserver
+
+T = TypeVar("T")
+_CATALOG_ERRORS = (RESTError, SQLAlchemyError, OSError, ValueError, NotImplementedError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What to look at.
+
+    `settings` name catalog and topic; `secrets` hold the values of their secret properties, by environment variable.
+    `known` holds, for a table, a snapshot from which back nobody asks how far rows had arrived. `job` is the REST
+    address and the id of the running job.
+    """
+
+    settings: BronzeSettings
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    tables: tuple[str, ...] = ()
+    known: Mapping[str, int] = field(default_factory=dict)
+    boundaries: tuple[datetime, ...] = ()
+    savepoints: tuple[str, ...] = ()
+    job: tuple[str, str] | None = None
+
+
+class Observer:
+    """Looks at one pipeline again and again; connections and what never changes are kept between looks."""
+
+    def __init__(self) -> None:
+        self._opened: str | None = None
+        self._catalog: Catalog | None = None
+        self._tables: TableObserver | None = None
+        self._kafka: KafkaObserver | None = None
+
+    def observe(self, look: Look) -> Observation:
+        """Read what can be read. What can't is None, and `problem` says why, without any secret."""
+        problems: list[str] = []
+        self._open(look)
+        tables = _part(
+            problems, "the catalog", lambda: self._table_observer(look).observe(look.tables, known=look.known)
+        )
+        kafka = _part(
+            problems,
+            "Kafka",
+            lambda: self._kafka_observer(look).progress(
+                look.settings.kafka.topic, look.settings.kafka.consumer_group, look.boundaries
+            ),
+        )
+        savepoints = _part(problems, "savepoints", lambda: self._savepoints(look)) if look.savepoints else {}
+        job = look.job
+        health = _part(problems, "Flink", lambda: job_health(*job)) if job else None
+        return Observation(
+            tables=tables, kafka=kafka, savepoints=savepoints, job=health, problem="; ".join(problems) or None
+        )
+
+    def catalog(self, look: Look) -> Catalog:
+        """The opened catalog, for moving what was observed."""
+        self._open(look)
+        if self._catalog is None:
+            settings = look.settings.catalog
+            self._catalog = open_catalog(
+                settings, {**_s3_keys(look), **_named(settings.secret_properties, look.secrets)}
+            )
+        return self._catalog
+
+    def _open(self, look: Look) -> None:
+        """Forget everything when addresses or secrets have changed."""
+        wanted = to_json(look.settings.catalog) + to_json(look.settings.kafka) + str(sorted(look.secrets.items()))
+        if wanted != self._opened:
+            self._opened, self._catalog, self._tables, self._kafka = wanted, None, None, None
+
+    def _table_observer(self, look: Look) -> TableObserver:
+        if self._tables is None:
+            self._tables = TableObserver(self.catalog(look))
+        return self._tables
+
+    def _kafka_observer(self, look: Look) -> KafkaObserver:
+        if self._kafka is None:
+            self._kafka = KafkaObserver(_connection(look))
+        return self._kafka
+
+    def _savepoints(self, look: Look) -> dict[str, int]:
+        io = self.catalog(look)._load_file_io(location=look.savepoints[0])
+        return readable(io, look.savepoints)
+
+
+def _connection(look: Look) -> dict[str, str]:
+    """Librdkafka's properties. Java's that it does not know by the same name are translated or left out."""
+    kafka = look.settings.kafka
+    plain = {name: value for name, value in kafka.properties.items() if name in ("security.protocol", "sasl.mechanism")}
+    given = _named(kafka.secret_properties, look.secrets)
+    translated = {
+        "ssl.truststore.certificates": "ssl.ca.pem",
+        "ssl.keystore.certificate.chain": "ssl.certificate.pem",
+        "ssl.keystore.key": "ssl.key.pem",
+    }
+    secret = {translated[name]: value for name, value in given.items() if name in translated}
+    login = {
+        ours: look.secrets[name]
+        for ours, name in (("sasl.username", "KAFKA_USERNAME"), ("sasl.password", "KAFKA_PASSWORD"))
+        if name in look.secrets
+    }
+    return {"bootstrap.servers": kafka.bootstrap_servers, **plain, **secret, **login}
+
+
+def _s3_keys(look: Look) -> dict[str, str]:
+    """The store's keys, as pyiceberg calls what the jobs get as AWS's environment variables."""
+    return _named(
+        {
+            "s3.access-key-id": "AWS_ACCESS_KEY_ID",
+            "s3.secret-access-key": "AWS_SECRET_ACCESS_KEY",
+            "s3.session-token": "AWS_SESSION_TOKEN",
+        },
+        look.secrets,
+    )
+
+
+def _named(properties: Mapping[str, str], values: Mapping[str, str]) -> dict[str, str]:
+    return {name: values[variable] for name, variable in properties.items() if variable in values}
+
+
+def _part(problems: list[str], what: str, read: Callable[[], T]) -> T | None:
+    try:
+        return read()
+    except (KafkaUnreadable, FlinkUnreadable) as error:
+        problems.append(str(error))
+    except _CATALOG_ERRORS as error:
+        # A database driver's message can hold the URL that it was given, password and all: only its kind is told.
+        problems.append(f"{what} can't be read: {type(error).__name__}")
+    return None
+
+
+def table_names(*groups: Iterable[str]) -> tuple[str, ...]:
+    """The names of several groups of tables, each once, in their order."""
+    return tuple(dict.fromkeys(name for group in groups for name in group))

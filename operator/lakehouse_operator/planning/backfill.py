@@ -1,0 +1,232 @@
+"""A backfill: the list of runs first, then approval, then runs over whole event days from one pinned snapshot.
+
+It never collides with a scheduled run: while one of its stage is in flight, no day starts, and the schedule waits for
+the days that are in flight. Gold's days follow silver's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from lakehouse_operator.api.backfill import (
+    BackfillCounts,
+    BackfillInterval,
+    BackfillSpec,
+    BackfillStatus,
+)
+from lakehouse_operator.planning.due import NewRun
+from lakehouse_operator.planning.ledger import Entry
+from lakehouse_operator.planning.observed import BackfillObject, Observed
+from lakehouse_operator.planning.plan import Hold
+from lakehouse_operator.planning.schedule import days, instant
+
+BackfillStage = Literal["silver", "gold"]
+State = Literal["Planned", "Waiting", "Running", "Succeeded", "Failed", "Skipped", "Cancelled"]
+_DONE = ("Succeeded", "Skipped")
+_OVER = ("Succeeded", "Failed", "Cancelled")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Definition:
+    """What a backfill needs to know of its pipeline: each stage's revision, the bronze table, and why all is paused."""
+
+    revisions: Mapping[BackfillStage, str]
+    bronze_table: str
+    paused: Hold | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackfillDecision:
+    """What one backfill's status should say, the runs to start for it, and the names of the runs to cancel."""
+
+    status: BackfillStatus
+    start: tuple[NewRun, ...] = ()
+    cancel: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Case:
+    """One backfill with everything that its decision looks at. `was` is its status as it was seen."""
+
+    name: str
+    spec: BackfillSpec
+    was: BackfillStatus
+    generation: int
+    seen: Observed
+    ledger: tuple[Entry, ...]
+    definition: Definition
+
+    @property
+    def own(self) -> dict[tuple[str, str], Entry]:
+        """The backfill's own runs, by stage and first day."""
+        mine = (entry for entry in self.ledger if entry.backfill == self.name and entry.days)
+        return {(entry.stage, entry.days[0]): entry for entry in mine if entry.days}
+
+
+def decide_backfill(
+    backfill: BackfillObject, seen: Observed, ledger: tuple[Entry, ...], definition: Definition
+) -> BackfillDecision:
+    """Decide a backfill's next step. One that has its outcome stays as it is."""
+    was = BackfillStatus.from_raw(dict(backfill.status)) if backfill.status else BackfillStatus()
+    if was.phase in _OVER:
+        return BackfillDecision(status=was)
+    case = _Case(
+        name=backfill.name,
+        spec=BackfillSpec.from_raw(dict(backfill.spec)),
+        was=was,
+        generation=backfill.generation,
+        seen=seen,
+        ledger=ledger,
+        definition=definition,
+    )
+    for stage in case.spec.stages:
+        if stage not in definition.revisions:
+            return BackfillDecision(status=_ended(case, "Failed", (), f"spec.stages: the pipeline has no {stage}"))
+    plan = _plan(case)
+    if case.spec.cancel:
+        return _cancel(case, plan)
+    if not case.spec.approved:
+        return BackfillDecision(status=_status(case, plan, "Proposed", "set spec.approved to true to run this"))
+    return _run(case, plan)
+
+
+def _plan(case: _Case) -> tuple[BackfillInterval, ...]:
+    """Every run of the backfill, silver's before gold's, with how far it is."""
+    chosen = days(case.spec.range.first, case.spec.range.last)
+    size = case.spec.days_per_run
+    chunks = [(chosen[at], chosen[min(at + size, len(chosen)) - 1]) for at in range(0, len(chosen), size)]
+    if case.spec.order == "newestFirst":
+        chunks.reverse()
+    stages: tuple[BackfillStage, ...] = ("silver", "gold")
+    asked = [stage for stage in stages if stage in case.spec.stages]
+    return tuple(_interval(case, stage, first, last) for stage in asked for first, last in chunks)
+
+
+def _interval(case: _Case, stage: BackfillStage, first: str, last: str) -> BackfillInterval:
+    known = next((i for i in case.was.intervals if (i.stage, i.first) == (stage, first)), None)
+    run = case.own.get((stage, first))
+    was = known.was if known else _before(case, stage, first, last)
+    if run is not None:
+        state: State = "Running" if run.phase == "Pending" else run.phase
+        return BackfillInterval(stage=stage, first=first, last=last, state=state, run=run.name, was=was)
+    wanted = {"all": True, "failed": was != "Succeeded", "none": was == "Missing"}[case.spec.reprocess]
+    waiting: State = "Waiting" if case.spec.approved else "Planned"
+    return BackfillInterval(stage=stage, first=first, last=last, state=waiting if wanted else "Skipped", was=was)
+
+
+def _before(
+    case: _Case, stage: BackfillStage, first: str, last: str
+) -> Literal["Missing", "Succeeded", "Failed", "Outdated"]:
+    """What was known of these days when the list was first made; it is kept, so that the list stays as approved."""
+    outcomes = [e for e in case.ledger if e.stage == stage and e.backfill != case.name and _covers(e, first, last)]
+    if not outcomes:
+        return "Missing"
+    if outcomes[-1].phase == "Failed":
+        return "Failed"
+    return "Succeeded" if outcomes[-1].revision == case.definition.revisions[stage] else "Outdated"
+
+
+def _covers(entry: Entry, first: str, last: str) -> bool:
+    if entry.days:
+        return entry.days[0] <= last and first <= entry.days[1]
+    if entry.interval is None:
+        return False
+    return instant(entry.interval.start)[:10] <= last and first <= instant(entry.interval.end)[:10]
+
+
+def _cancel(case: _Case, plan: tuple[BackfillInterval, ...]) -> BackfillDecision:
+    running = tuple(interval.run for interval in plan if interval.state == "Running" and interval.run)
+    shown = tuple(
+        interval.model_copy(update={"state": "Cancelled"}) if interval.state in ("Planned", "Waiting") else interval
+        for interval in plan
+    )
+    if running:
+        return BackfillDecision(status=_status(case, shown, "Running", "is being cancelled"), cancel=running)
+    return BackfillDecision(status=_ended(case, "Cancelled", shown, None))
+
+
+def _run(case: _Case, plan: tuple[BackfillInterval, ...]) -> BackfillDecision:
+    failed = [interval for interval in plan if interval.state in ("Failed", "Cancelled")]
+    running = [interval for interval in plan if interval.state == "Running"]
+    waiting = [interval for interval in plan if interval.state == "Waiting"]
+    if failed and not running:
+        names = ", ".join(interval.run or interval.first for interval in failed[:10])
+        message = f"did not succeed: {names}; mend the cause and create a new backfill with reprocess: failed"
+        return BackfillDecision(status=_ended(case, "Failed", plan, message))
+    if not waiting and not running:
+        return BackfillDecision(status=_ended(case, "Succeeded", plan, None))
+    hold = case.definition.paused or next((h for s in ("silver", "gold") if (h := _in_flight(case, s))), None)
+    ready = [interval for interval in waiting if _silver_done(interval, plan)]
+    room = 0 if hold or failed else max(case.spec.max_concurrent - len(running), 0)
+    pinned = _pinned(case)
+    start = tuple(_new_run(case, interval, pinned) for interval in ready[:room])
+    begun = running or start or any(interval.state == "Succeeded" for interval in plan)
+    status = _status(case, plan, "Running" if begun else "Approved", hold.message if hold else None)
+    return BackfillDecision(status=status.model_copy(update={"source_snapshot": pinned}), start=start)
+
+
+def _in_flight(case: _Case, stage: str) -> Hold | None:
+    if stage not in case.spec.stages:
+        return None
+    others = [e.name for e in case.ledger if e.stage == stage and not e.final and e.backfill != case.name]
+    return Hold(reason="RunInFlight", message=f"waits for {others[0]}, which has not ended yet") if others else None
+
+
+def _silver_done(interval: BackfillInterval, plan: tuple[BackfillInterval, ...]) -> bool:
+    below = (other for other in plan if other.stage == "silver" and other.first == interval.first)
+    return interval.stage == "silver" or all(other.state in _DONE for other in below)
+
+
+def _pinned(case: _Case) -> str | None:
+    bronze = (case.seen.observation.tables or {}).get(case.definition.bronze_table)
+    return case.was.source_snapshot or (str(bronze.head.id) if bronze and bronze.head else None)
+
+
+def _new_run(case: _Case, interval: BackfillInterval, pinned: str | None) -> NewRun:
+    return NewRun(
+        stage=interval.stage,
+        interval=None,
+        days=(interval.first, interval.last),
+        revision=case.definition.revisions[interval.stage],
+        reason="backfill",
+        because="Asked",
+        upto=int(pinned) if pinned and interval.stage == "silver" else None,
+        backfill=case.name,
+    )
+
+
+def _status(
+    case: _Case,
+    plan: tuple[BackfillInterval, ...],
+    phase: Literal["Proposed", "Approved", "Running", "Succeeded", "Failed", "Cancelled"],
+    message: str | None,
+) -> BackfillStatus:
+    states = [interval.state for interval in plan]
+    counts = BackfillCounts(
+        total=len(states) - states.count("Skipped"),
+        running=states.count("Running"),
+        succeeded=states.count("Succeeded"),
+        failed=states.count("Failed"),
+        skipped=states.count("Skipped"),
+    )
+    changes = {
+        "observed_generation": case.generation,
+        "phase": phase,
+        "message": message,
+        "intervals": plan,
+        "counts": counts,
+        "silver_revision": case.was.silver_revision or case.definition.revisions.get("silver"),
+        "gold_revision": case.was.gold_revision or case.definition.revisions.get("gold"),
+    }
+    if phase == "Running" and case.was.started_at is None:
+        changes["started_at"] = instant(case.seen.now)
+    return case.was.model_copy(update=changes)
+
+
+def _ended(
+    case: _Case,
+    phase: Literal["Succeeded", "Failed", "Cancelled"],
+    plan: tuple[BackfillInterval, ...],
+    message: str | None,
+) -> BackfillStatus:
+    return _status(case, plan, phase, message).model_copy(update={"finished_at": instant(case.seen.now)})

@@ -1,0 +1,353 @@
+"""The batch half of a plan: runs move on, due runs start, backfills go their way, old runs are forgotten.
+
+This is the table of contents. What is due says `due`, how one run goes on says `runs`, what happened says `ledger`.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Literal
+
+from lakehouse_contract import commits
+from lakehouse_operator.api import API_VERSION
+from lakehouse_operator.api.objects import Condition
+from lakehouse_operator.api.pipeline import Gold, Silver
+from lakehouse_operator.api.pipeline_status import BatchLayer
+from lakehouse_operator.api.run import RunSpec, RunStatus, Stage, WrittenTable
+from lakehouse_operator.api.values import mebibytes, seconds
+from lakehouse_operator.planning import job_settings, ledger, names
+from lakehouse_operator.planning.backfill import BackfillStage, Definition, decide_backfill
+from lakehouse_operator.planning.due import NewRun, StagePolicy, boundaries, decide_stage, forgettable
+from lakehouse_operator.planning.failure import RetryPolicy
+from lakehouse_operator.planning.observed import Application, Commit, Observed, RunObject
+from lakehouse_operator.planning.pipeline import BatchStageName, ValidPipeline
+from lakehouse_operator.planning.plan import Action, CreateOnce, Delete, Hold, StatusOf
+from lakehouse_operator.planning.runs import RunPolicy, Step, advance, cancel
+from lakehouse_operator.planning.schedule import instant
+from lakehouse_operator.planning.spark_manifest import build_spark_application
+
+BECAUSE_ANNOTATION = "lakehouse.dev/started-because"
+_SPARK = "sparkoperator.k8s.io/v1beta2"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchDecision:
+    """The batch half of a plan. `holds` say, by stage, why a run that is due does not start."""
+
+    statuses: tuple[StatusOf, ...] = ()
+    actions: tuple[Action, ...] = ()
+    layers: Mapping[Stage, BatchLayer] = field(default_factory=dict)
+    holds: Mapping[Stage, Hold] = field(default_factory=dict)
+    recheck: timedelta | None = None
+
+
+def decide(
+    pipeline: ValidPipeline,
+    seen: Observed,
+    *,
+    definition: str,
+    paused: Hold | None,
+    definitions: Mapping[str, ValidPipeline],
+) -> BatchDecision:
+    """Decide everything about the runs of a pipeline.
+
+    Args:
+        pipeline: The accepted pipeline.
+        seen: What was seen.
+        definition: The name of the ConfigMap that holds the accepted spec; new runs are pinned to it.
+        paused: Why no run may start at all, if so. Runs that are under way go on.
+        definitions: Earlier accepted specs, by ConfigMap; a retry works with the one that its run is pinned to.
+    """
+    if not pipeline.stages:
+        return BatchDecision()
+    parts = [_advance(pipeline, seen, run, definitions) for run in seen.runs if not run.deleting]
+    seen = _with_statuses(seen, parts)
+    known = ledger.entries(seen)
+    parts += [_stage(pipeline, seen, known, stage, definition=definition, paused=paused) for stage in pipeline.stages]
+    parts.append(_backfills(pipeline, seen, known, definition, paused))
+    return _joined(parts)
+
+
+def _with_statuses(seen: Observed, parts: Iterable[BatchDecision]) -> Observed:
+    """What was seen, with the runs as they are about to be reported: an outcome counts in the round that finds it."""
+    told = {status.name: status.status for part in parts for status in part.statuses}
+    return replace(seen, runs=tuple(replace(run, status=told.get(run.name, run.status)) for run in seen.runs))
+
+
+def _joined(parts: Iterable[BatchDecision]) -> BatchDecision:
+    """The parts in one. Of several statuses of one object the last counts: a cancellation ends what was going on."""
+    parts = tuple(parts)
+    statuses = {(status.kind, status.name): status for part in parts for status in part.statuses}
+    return BatchDecision(
+        statuses=tuple(statuses.values()),
+        actions=tuple(action for part in parts for action in part.actions),
+        layers={stage: layer for part in parts for stage, layer in part.layers.items()},
+        holds={stage: hold for part in parts for stage, hold in part.holds.items()},
+        recheck=min((part.recheck for part in parts if part.recheck is not None), default=None),
+    )
+
+
+# --- runs that exist ----------------------------------------------------------------------------------------------
+
+
+def _advance(
+    pipeline: ValidPipeline, seen: Observed, run: RunObject, definitions: Mapping[str, ValidPipeline]
+) -> BatchDecision:
+    if run.spec["stage"] not in pipeline.stages:
+        return BatchDecision()
+    pinned = definitions.get(run.spec.get("definition", ""), pipeline)
+    pinned = pinned if run.spec["stage"] in pinned.stages else pipeline
+    attempts = tuple(each for each in seen.applications if each.run == run.name)
+    step = advance(run, attempts, run_policy(pinned, run.spec["stage"]), seen.now)
+    return BatchDecision(
+        statuses=(_run_status(run, step, pinned, seen),),
+        actions=(*_stop(step.stop, "the attempt took too long"), *_begin(pinned, run, step)),
+        recheck=step.recheck,
+    )
+
+
+def _begin(pipeline: ValidPipeline, run: RunObject, step: Step) -> tuple[Action, ...]:
+    if step.start is None:
+        return ()
+    manifest = build_spark_application(
+        pipeline,
+        run=run.name,
+        run_uid=run.uid,
+        spec=_pinned_spec(pipeline, run),
+        attempt=step.start.number,
+        driver_memory_mib=step.start.driver_memory_mib,
+        executor_memory_mib=step.start.executor_memory_mib,
+    )
+    return (CreateOnce(manifest, f"attempt {step.start.number} of {run.name}"),)
+
+
+def _pinned_spec(pipeline: ValidPipeline, run: RunObject) -> RunSpec:
+    """The run's spec; one that a person created without a revision works with the current one."""
+    spec = RunSpec.from_raw(dict(run.spec))
+    return spec if spec.revision else spec.model_copy(update={"revision": job_settings.revision(pipeline, spec.stage)})
+
+
+def _stop(application: Application | None, why: str) -> tuple[Action, ...]:
+    if application is None:
+        return ()
+    return (Delete(_SPARK, "SparkApplication", application.name, application.uid, why),)
+
+
+def _run_status(run: RunObject, step: Step, pipeline: ValidPipeline, seen: Observed) -> StatusOf:
+    because = run.annotations.get(BECAUSE_ANNOTATION, "Asked")
+    status = _with_results(step.status, run.name, seen).model_copy(
+        update={
+            "observed_generation": 1,  # a run's spec never changes
+            "started_because": because,
+            "revision": _pinned_spec(pipeline, run).revision,
+            "conditions": (_succeeded(step.status, seen),),
+        }
+    )
+    return StatusOf("LakehouseRun", run.name, status.to_raw())
+
+
+def _with_results(status: RunStatus, run: str, seen: Observed) -> RunStatus:
+    """What the run wrote, from the tables' own commits, where those are observed."""
+    tables = seen.observation.tables or {}
+    written = [(view.name, commit) for view in tables.values() for commit in view.commits if _is_of(commit, run)]
+    if not written:
+        return status
+    days = {day for _, commit in written for day in commit.properties.get(commits.TOUCHED_DAYS, "").split(",")}
+    days -= {"", commits.ALL_DAYS}
+    rows = [
+        WrittenTable(table=table, snapshot=str(commit.id), rows=int(commit.properties.get("added-records", "0")))
+        for table, commit in sorted(written, key=lambda item: (item[0], item[1].committed_at))
+    ]
+    return status.model_copy(update={"tables": tuple(rows[:300]), "touched_days": tuple(sorted(days)[-400:])})
+
+
+def _is_of(commit: Commit, run: str) -> bool:
+    return commit.properties.get(commits.RUN) == run
+
+
+def _succeeded(status: RunStatus, seen: Observed) -> Condition:
+    """The condition `Succeeded`. Its time is when the run ended, or began to be known: neither moves."""
+    latest = status.attempts[-1] if status.attempts else None
+    at = status.finished_at or status.started_at or instant(seen.now)
+    holds: dict[str, Literal["True", "False"]] = {"Succeeded": "True", "Failed": "False", "Cancelled": "False"}
+    message = (latest.message or "") if latest and latest.outcome == "Failed" else ""
+    reason = status.phase if status.phase != "Failed" or latest is None else latest.failure_class or "Failed"
+    return Condition(
+        type="Succeeded",
+        status=holds.get(status.phase, "Unknown"),
+        reason=reason,
+        message=message,
+        last_transition_time=at,
+        observed_generation=1,
+    )
+
+
+# --- runs that are due --------------------------------------------------------------------------------------------
+
+
+def _stage(
+    pipeline: ValidPipeline,
+    seen: Observed,
+    known: tuple[ledger.Entry, ...],
+    stage: BatchStageName,
+    *,
+    definition: str,
+    paused: Hold | None,
+) -> BatchDecision:
+    policy = stage_policy(pipeline, stage)
+    decision = decide_stage(policy, seen, known, paused=paused)
+    replaced = [_cancel(seen, run, pipeline, "a newer run takes its place") for run in decision.replace]
+    forgotten = [
+        Delete(API_VERSION, "LakehouseRun", run.name, run.uid, "beyond the history's limit")
+        for run in forgettable(policy, seen)
+    ]
+    started = [_create(pipeline, run, definition, known) for run in decision.start]
+    own = BatchDecision(
+        actions=(*started, *forgotten),
+        layers={stage: decision.layer},
+        holds={stage: decision.hold} if decision.hold else {},
+        recheck=decision.recheck,
+    )
+    return _joined((*replaced, own))
+
+
+def _cancel(seen: Observed, run: RunObject, pipeline: ValidPipeline, why: str) -> BatchDecision:
+    attempts = tuple(each for each in seen.applications if each.run == run.name)
+    step = cancel(run, attempts, seen.now)
+    return BatchDecision(statuses=(_run_status(run, step, pipeline, seen),), actions=_stop(step.stop, why))
+
+
+def _create(pipeline: ValidPipeline, run: NewRun, definition: str, known: tuple[ledger.Entry, ...]) -> CreateOnce:
+    name = _name(pipeline, run, known)
+    spec = {
+        "pipelineRef": {"name": pipeline.name},
+        "stage": run.stage,
+        "reason": run.reason,
+        "backfill": run.backfill,
+        "dataInterval": {"start": instant(run.interval.start), "end": instant(run.interval.end)}
+        if run.interval
+        else None,
+        "sourceRange": _source_range(run),
+        "days": _days(run),
+        "revision": run.revision,
+        "definition": definition,
+    }
+    spec = {key: value for key, value in spec.items() if value is not None}
+    backfill = {"backfill": run.backfill} if run.backfill else {}
+    metadata = names.metadata(
+        name,
+        pipeline.namespace,
+        labels=names.labels(pipeline.name, run.stage, **backfill),
+        annotations={BECAUSE_ANNOTATION: run.because, names.HASH_ANNOTATION: job_settings.spec_hash(spec)},
+        owner=names.owned_by("LakehousePipeline", pipeline.name, pipeline.uid),
+    )
+    manifest = {"apiVersion": API_VERSION, "kind": "LakehouseRun", "metadata": metadata, "spec": spec}
+    return CreateOnce(manifest, f"{run.stage} run, started because: {run.because}")
+
+
+def _source_range(run: NewRun) -> dict[str, str] | None:
+    if run.upto is None or run.days:
+        return None
+    return {"upto": str(run.upto), **({"after": str(run.after)} if run.after is not None else {})}
+
+
+def _days(run: NewRun) -> dict[str, str] | None:
+    if not run.days:
+        return None
+    return {"first": run.days[0], "last": run.days[1], **({"atSnapshot": str(run.upto)} if run.upto else {})}
+
+
+def _name(pipeline: ValidPipeline, run: NewRun, known: tuple[ledger.Entry, ...]) -> str:
+    if run.days and run.backfill:
+        return names.days_run(pipeline.name, run.stage, *run.days, run.backfill)
+    if run.interval is None:
+        raise ValueError("a run is for an interval or for the days of a backfill")
+    before = any(entry.stage == run.stage and entry.interval == run.interval for entry in known)
+    return names.interval_run(pipeline.name, run.stage, instant(run.interval.start), run.revision if before else None)
+
+
+# --- backfills ----------------------------------------------------------------------------------------------------
+
+
+def _backfills(
+    pipeline: ValidPipeline,
+    seen: Observed,
+    known: tuple[ledger.Entry, ...],
+    definition: str,
+    paused: Hold | None,
+) -> BatchDecision:
+    stages: tuple[BackfillStage, ...] = ("silver", "gold")
+    revisions = {stage: job_settings.revision(pipeline, stage) for stage in stages if stage in pipeline.stages}
+    asked = Definition(revisions=revisions, bronze_table=pipeline.bronze_table, paused=paused)
+    parts = []
+    for backfill in seen.backfills:
+        decision = decide_backfill(backfill, seen, known, asked)
+        cancelled = [run for run in seen.runs if run.name in decision.cancel]
+        parts += [_cancel(seen, run, pipeline, "its backfill was cancelled") for run in cancelled]
+        parts.append(
+            BatchDecision(
+                statuses=(StatusOf("LakehouseBackfill", backfill.name, decision.status.to_raw()),),
+                actions=tuple(_create(pipeline, run, definition, known) for run in decision.start),
+            )
+        )
+    return _joined(parts)
+
+
+# --- what the pipeline says about it ------------------------------------------------------------------------------
+
+
+def stage_policy(pipeline: ValidPipeline, stage: BatchStageName) -> StagePolicy:
+    """When the stage's runs are due, from the spec. Maintenance follows the clock, once a day."""
+    own = pipeline.stage(stage)
+    triggered = own if isinstance(own, (Silver, Gold)) else None
+    return StagePolicy(
+        stage=stage,
+        schedule=own.schedule,
+        time_zone=own.time_zone,
+        revision=job_settings.revision(pipeline, stage),
+        trigger="dataComplete" if triggered and triggered.trigger.mode != "clock" else "clock",
+        deadline=_seconds(triggered.trigger.deadline) if triggered else timedelta(),
+        interval=_seconds(triggered.interval) if triggered else timedelta(days=1),
+        catch_up=own.catch_up.policy,
+        catch_up_limit=own.catch_up.limit,
+        concurrency=own.concurrency,
+        keep_succeeded=own.history.succeeded,
+        keep_failed=own.history.failed,
+        watermark_delay=_seconds(pipeline.spec.bronze.watermark_delay),
+        checkpoint_interval=_seconds(pipeline.spec.bronze.checkpoint.interval),
+        bronze_table=pipeline.bronze_table,
+        after="silver" if isinstance(own, Gold) else None,
+    )
+
+
+def run_policy(pipeline: ValidPipeline, stage: BatchStageName) -> RunPolicy:
+    """How the attempts of the stage's runs are made and limited, from the spec."""
+    own = pipeline.stage(stage)
+    retry = own.retry
+    return RunPolicy(
+        retry=RetryPolicy(
+            infrastructure=retry.infrastructure,
+            out_of_memory=retry.out_of_memory,
+            data=retry.data,
+            code=retry.code,
+            backoff=_seconds(retry.backoff),
+            max_backoff=_seconds(retry.max_backoff),
+            memory_growth=retry.memory_growth,
+            max_memory_mib=mebibytes(retry.max_memory),
+        ),
+        timeout=_seconds(own.timeout),
+        driver_memory_mib=mebibytes(own.driver.memory),
+        executor_memory_mib=mebibytes(own.executor.memory),
+    )
+
+
+def _seconds(duration: str) -> timedelta:
+    return timedelta(seconds=seconds(duration))
+
+
+def wanted_boundaries(pipeline: ValidPipeline, seen: Observed) -> tuple[datetime, ...]:
+    """The moments of arrival whose Kafka offsets the next decision will ask for."""
+    known = ledger.entries(seen)
+    return tuple(
+        moment for stage in pipeline.stages for moment in boundaries(stage_policy(pipeline, stage), seen, known)
+    )

@@ -1,0 +1,73 @@
+"""Accepted specs, kept: one ConfigMap per spec that ever passed validation and is still needed.
+
+A run that is tried again days later, and a rollback, work with the spec that they began with, whatever the pipeline and
+its ConfigMaps say by then. So SQL from ConfigMaps is written out in it. The ConfigMap is named by the hash of its
+content and is immutable: creating it again is no write, and nobody can change it unseen.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from lakehouse_contract.decoding import Problem
+from lakehouse_operator.api import API_VERSION
+from lakehouse_operator.planning import names
+from lakehouse_operator.planning.job_settings import spec_hash
+from lakehouse_operator.planning.pipeline import GoldModels, Problems, ValidPipeline
+from lakehouse_operator.planning.validate import validate
+
+DATA_KEY = "spec.json"
+
+
+def pinned_spec(pipeline: ValidPipeline) -> dict[str, Any]:
+    """The pipeline's spec with every default and all SQL written out. Validating it gives the same pipeline."""
+    spec = pipeline.spec.to_raw()
+    if isinstance(pipeline.gold, GoldModels):
+        sql = {model.name: model.sql for model in pipeline.gold.models}
+        for model in spec["gold"]["models"]:
+            model.pop("sqlFrom", None)
+            model["sql"] = sql[model["name"]]
+    return spec
+
+
+def definition_name(pipeline: ValidPipeline) -> str:
+    """The name of the ConfigMap that keeps the pipeline's spec."""
+    return names.definition(pipeline.name, spec_hash(pinned_spec(pipeline)))
+
+
+def build_definition_record(pipeline: ValidPipeline) -> dict[str, Any]:
+    """The ConfigMap that keeps the pipeline's spec."""
+    spec = pinned_spec(pipeline)
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": names.metadata(
+            names.definition(pipeline.name, spec_hash(spec)),
+            pipeline.namespace,
+            labels={**names.labels(pipeline.name, "definition")},
+            annotations={},
+            owner=names.owned_by("LakehousePipeline", pipeline.name, pipeline.uid),
+        ),
+        "immutable": True,
+        "data": {DATA_KEY: json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=False)},
+    }
+
+
+def read_definition(
+    data: Mapping[str, str], *, name: str, namespace: str, uid: str = "", generation: int = 0
+) -> ValidPipeline | Problems:
+    """Read the data of a definition's ConfigMap as the pipeline that it was written from.
+
+    Args:
+        data: The ConfigMap's data.
+        name: The pipeline's name.
+        namespace: Its namespace.
+        uid: Its UID.
+        generation: The generation that it had, where it matters.
+    """
+    try:
+        spec = json.loads(data[DATA_KEY])
+    except (KeyError, ValueError):
+        return Problems((Problem(DATA_KEY, "the ConfigMap holds no definition of a pipeline"),))
+    metadata = {"name": name, "namespace": namespace, "uid": uid, "generation": generation}
+    return validate({"apiVersion": API_VERSION, "kind": "LakehousePipeline", "metadata": metadata, "spec": spec})

@@ -1,0 +1,123 @@
+"""The ledger of runs: one outcome per stage and interval.
+
+It is read from the LakehouseRuns and, where those are gone, from the tables' own commits, which are what is
+authoritative: each names its run, revision, interval and source. So a run whose LakehouseRun was pruned or lost is
+known, and is not run again.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from lakehouse_contract import commits
+from lakehouse_operator.api.pipeline_status import RunPhase
+from lakehouse_operator.api.run import Stage
+from lakehouse_operator.planning.observed import Observed, RunObject, TableView
+from lakehouse_operator.planning.schedule import Interval, parse_instant
+
+FINAL: frozenset[RunPhase] = frozenset({"Succeeded", "Failed", "Skipped", "Cancelled"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One run as the ledger has it. `upto` is the source snapshot that it covered or is to cover."""
+
+    name: str
+    stage: Stage
+    phase: RunPhase
+    revision: str
+    reason: str
+    interval: Interval | None = None
+    days: tuple[str, str] | None = None
+    upto: int | None = None
+    failure: str | None = None
+    backfill: str | None = None
+
+    @property
+    def final(self) -> bool:
+        """Whether it has its outcome."""
+        return self.phase in FINAL
+
+
+def entries(seen: Observed) -> tuple[Entry, ...]:
+    """Every run that is known, by LakehouseRun or by commit, the oldest first."""
+    objects = {run.name: _from_object(run) for run in seen.runs}
+    tables = seen.observation.tables or {}
+    lost = {entry.name: entry for entry in _from_commits(tables.values()) if entry.name not in objects}
+    return tuple(sorted((*objects.values(), *lost.values()), key=_age))
+
+
+def _age(entry: Entry) -> tuple[str, str]:
+    return (str(entry.interval or entry.days or ""), entry.name)
+
+
+def _from_object(run: RunObject) -> Entry:
+    spec, status = run.spec, run.status
+    source = spec.get("sourceRange") or {}
+    days = spec.get("days")
+    return Entry(
+        name=run.name,
+        stage=spec["stage"],
+        phase=status.get("phase", "Pending"),
+        revision=spec.get("revision") or status.get("revision", ""),
+        reason=spec.get("reason", "manual"),
+        interval=_interval(spec.get("dataInterval")),
+        days=(days["first"], days["last"]) if days else None,
+        upto=int(source["upto"]) if "upto" in source else None,
+        failure=(status.get("attempts") or [{}])[-1].get("failureClass"),
+        backfill=spec.get("backfill"),
+    )
+
+
+def _interval(raw: Mapping[str, Any] | None) -> Interval | None:
+    return Interval(parse_instant(raw["start"]), parse_instant(raw["end"])) if raw else None
+
+
+def _from_commits(tables: Iterable[TableView]) -> Iterable[Entry]:
+    for table in tables:
+        for commit in table.commits:
+            run, interval = commit.properties.get(commits.RUN), commit.properties.get(commits.INTERVAL)
+            stage = commit.properties.get(commits.STAGE)
+            if not run or not interval or stage not in ("silver", "gold"):
+                continue
+            start, end = interval.split("/")
+            yield Entry(
+                name=run,
+                stage="silver" if stage == "silver" else "gold",
+                phase="Succeeded",
+                revision=commit.properties.get(commits.REVISION, ""),
+                reason="schedule",
+                interval=Interval(parse_instant(start), parse_instant(end)),
+                upto=_upto(commit.properties),
+            )
+
+
+def _upto(properties: Mapping[str, str]) -> int | None:
+    marks = [value for name, value in properties.items() if name.startswith(commits.source(""))]
+    return int(marks[0]) if len(marks) == 1 else None
+
+
+def scheduled(ledger: Iterable[Entry], stage: Stage) -> tuple[Entry, ...]:
+    """The stage's entries that are for an interval, in the order of their ends."""
+    own = [(entry.interval, entry.name, entry) for entry in ledger if entry.stage == stage and entry.interval]
+    return tuple(entry for _, _, entry in sorted(own, key=lambda item: (item[0].end, item[1])))
+
+
+def through(ledger: Iterable[Entry], stage: Stage) -> datetime | None:
+    """The end of the last interval that a run exists for."""
+    return max((entry.interval.end for entry in scheduled(ledger, stage) if entry.interval), default=None)
+
+
+def completed_through(ledger: Iterable[Entry], stage: Stage) -> datetime | None:
+    """Up to where every interval has succeeded, counted from the oldest one known; None before the first success."""
+    reached: datetime | None = None
+    outcomes: dict[Interval, bool] = {}
+    for entry in scheduled(ledger, stage):
+        if entry.interval:
+            outcomes[entry.interval] = outcomes.get(entry.interval, False) or entry.phase in ("Succeeded", "Skipped")
+    for interval, succeeded in sorted(outcomes.items()):
+        if not succeeded:
+            return reached
+        reached = interval.end
+    return reached

@@ -1,0 +1,220 @@
+"""What was seen, once, at one moment: the only input of a decision besides the pipeline itself.
+
+`cluster.gather` and `tables.observe` fill it in. A part that could not be read is None, never an empty guess: "no runs"
+and "the runs could not be listed" lead to different plans.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from lakehouse_operator.planning.record import Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineObject:
+    """The LakehousePipeline as the API server holds it."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    resource_version: str
+    spec: Mapping[str, Any]
+    status: Mapping[str, Any]
+    annotations: Mapping[str, str]
+    finalizers: tuple[str, ...]
+    deleting_since: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What the installed upstream operators can do, read from their CRDs."""
+
+    flink_versions: frozenset[str] = frozenset()
+    savepoint_redeploy: bool = False
+    state_snapshots: bool = False
+    spark_applications: bool = False
+
+    @property
+    def flink(self) -> bool:
+        """Whether the Flink operator's CRD is there."""
+        return bool(self.flink_versions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """The FlinkDeployment `<pipeline>-bronze`, in the Flink operator's own words.
+
+    It has no owner reference (see `child`): it is found by its name, and it is ours if it carries our annotations.
+
+    `savepoint_path` is `jobStatus.upgradeSavepointPath` (before 1.10: the location of the last savepoint), never the
+    operator's dummy `KUBERNETES_OPERATOR_LAST_STATE`. `restore_mode` is the `upgradeMode` in its last reconciled spec:
+    what a suspended job would be started from, whatever our own spec says. `checkpoint_in_metadata` says whether
+    Flink's high-availability metadata holds a completed checkpoint, as the Flink operator itself asks it: a ConfigMap
+    of the namespace, labelled `app: <name>` and `configmap-type: high-availability`, that is not being deleted and has
+    a key that begins with `checkpointID-`. None where that could not be read. `settled` says whether its status speaks
+    of the current spec; a deployment created suspended never gets an `observedGeneration` and still settles.
+    """
+
+    name: str
+    uid: str
+    generation: int
+    annotations: Mapping[str, str]
+    spec: Mapping[str, Any]
+    desired_state: Literal["running", "suspended"]
+    settled: bool
+    lifecycle_state: str | None
+    job_manager: str | None
+    job_state: str | None
+    job_id: str | None
+    savepoint_path: str | None
+    restore_mode: Literal["savepoint", "last-state", "stateless"] | None
+    checkpoint_in_metadata: bool | None
+    started_at: datetime | None
+    error: str | None
+    deleting: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Savepoint:
+    """A savepoint that was asked for without stopping.
+
+    Either a FlinkStateSnapshot of that name and UID, or the result of a nonce in the FlinkDeployment's status: then its
+    name is `nonce-<number>` and it has no UID.
+    """
+
+    name: str
+    uid: str | None
+    state: Literal["Pending", "Completed", "Failed"]
+    path: str | None
+    error: str | None
+    created_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Application:
+    """A SparkApplication: one attempt of a run."""
+
+    name: str
+    uid: str
+    run: str
+    attempt: int
+    state: str
+    message: str | None
+    exit_code: int | None
+    pod_reason: str | None
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunObject:
+    """A LakehouseRun with its status."""
+
+    name: str
+    uid: str
+    owner_uid: str | None
+    created_at: datetime
+    spec: Mapping[str, Any]
+    status: Mapping[str, Any]
+    annotations: Mapping[str, str]
+    deleting: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackfillObject:
+    """A LakehouseBackfill of this pipeline with its status."""
+
+    name: str
+    uid: str
+    generation: int
+    created_at: datetime
+    spec: Mapping[str, Any]
+    status: Mapping[str, Any]
+    deleting: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """One snapshot on a table's main branch. `properties` is its summary; the oldest known first."""
+
+    id: int
+    parent: int | None
+    committed_at: datetime
+    operation: str
+    properties: Mapping[str, str]
+    kafka_timestamp_max: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableView:
+    """A table's main branch, newest commit last, and its tags (name to snapshot id)."""
+
+    name: str
+    commits: tuple[Commit, ...]
+    tags: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def head(self) -> Commit | None:
+        """The newest commit."""
+        return self.commits[-1] if self.commits else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionProgress:
+    """One Kafka partition: what the broker holds and what bronze has committed, as offsets of the next record.
+
+    `end_at` is the offset of the first record at or after each hour boundary that was asked for (`offsetsForTimes`);
+    the log end where there is none.
+    """
+
+    partition: int
+    committed: int
+    start: int
+    end: int
+    end_at: Mapping[datetime, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobHealth:
+    """What Flink's REST API says about the job since it was started."""
+
+    restarts: int
+    completed_checkpoints: int
+    failed_checkpoints: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What was read under opted-in rights. None: not opted in, or it could not be read (`problem` says why).
+
+    `savepoints` maps the path of each of the record's savepoints whose files can all be read to its checkpoint id.
+    """
+
+    tables: Mapping[str, TableView] | None = None
+    kafka: tuple[PartitionProgress, ...] | None = None
+    savepoints: Mapping[str, int] | None = None
+    job: JobHealth | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """Everything that a decision about one pipeline may look at.
+
+    `record` is empty only where there is no record: one that can't be read is an error of `gather`, never an empty one.
+    """
+
+    now: datetime
+    pipeline: PipelineObject
+    capabilities: Capabilities
+    record: Record
+    stream: Stream | None
+    savepoints: tuple[Savepoint, ...] = ()
+    runs: tuple[RunObject, ...] = ()
+    applications: tuple[Application, ...] = ()
+    backfills: tuple[BackfillObject, ...] = ()
+    config_maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    observation: Observation = Observation()

@@ -1,0 +1,291 @@
+"""Recovery points: found, proven, kept as long as they are needed, and taken while the stream runs."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from lakehouse_contract import commits
+from lakehouse_operator.api.values import seconds
+from lakehouse_operator.planning import names
+from lakehouse_operator.planning.observed import Commit, Savepoint, TableView
+from lakehouse_operator.planning.plan import Action, Announce, CreateOnce, Delete, DropTag, TagSnapshot
+from lakehouse_operator.planning.record import (
+    KafkaOffset,
+    PendingSavepoint,
+    PointTrigger,
+    Record,
+    RecoveryPoint,
+    point_name,
+)
+from lakehouse_operator.planning.schedule import parse_instant
+from lakehouse_operator.planning.situation import SAVEPOINT_ANNOTATION, Situation, Step
+
+TAG_PREFIX = "recovery-"
+"""Tags on the bronze table that keep the snapshots of recovery points."""
+DISCARDED_PREFIX = "discarded-"
+"""Tags on the bronze table that keep the heads that a rewind discarded."""
+
+FLINK = "flink.apache.org/v1beta1"
+
+
+# --- finding ----------------------------------------------------------------------------------------------------------
+
+
+def found(s: Situation, trigger: PointTrigger, path: str, *, kafka: tuple[KafkaOffset, ...] = ()) -> RecoveryPoint:
+    """The point at a path: the known one, or a new one."""
+    known = next((point for point in s.record.points if point.path == path), None)
+    return known or RecoveryPoint(
+        name=point_name(trigger, path),
+        path=path,
+        taken_at=s.stamp,
+        trigger=trigger,
+        revision=s.record.deployed.id if s.record.deployed else "",
+        job_id=s.child.job_id if s.child else None,
+        kafka=kafka,
+    )
+
+
+def adding(s: Situation, point: RecoveryPoint) -> Situation:
+    """The situation with a point in the record, the newest last."""
+    return s.but(points=(*(each for each in s.record.points if each.name != point.name), point))
+
+
+def is_trusted(s: Situation, point: RecoveryPoint) -> bool:
+    """Proven, where that can be seen; else the Flink operator's own completed savepoint counts."""
+    observed = s.observes_tables and s.seen.observation.savepoints is not None
+    return point.proven or not (observed or point.discarded)
+
+
+def newest_proven(record: Record) -> RecoveryPoint | None:
+    """The newest point that is proven."""
+    return next((point for point in reversed(record.points) if point.proven), None)
+
+
+# --- proving ----------------------------------------------------------------------------------------------------------
+
+
+def prove(s: Situation) -> tuple[Situation, tuple[Action, ...]]:
+    """Prove what can be proven with what was observed, and take back what no longer holds.
+
+    Returns:
+        The situation afterwards, and the tags that must stand before it is written down.
+    """
+    readable = s.seen.observation.savepoints
+    if readable is None or not s.observes_tables:
+        return s, ()
+    actions: list[Action] = []
+    kept: list[RecoveryPoint] = []
+    for point in s.record.points:
+        checkpoint = readable.get(point.path)
+        if checkpoint is None or point.discarded:
+            judged = replace(point, proven=False)
+        else:
+            judged = _resolved(s, point, checkpoint)
+        if judged.proven and (tag := _missing_tag(s, judged)):
+            actions.append(tag)
+        kept.append(judged)
+    return s.but(points=tuple(kept)), tuple(actions)
+
+
+def _resolved(s: Situation, point: RecoveryPoint, checkpoint: int) -> RecoveryPoint:
+    if point.resolved:
+        return replace(point, proven=True)
+    at_rest = s.record.resting_on == point.name and (s.child is None or s.stopped)
+    known, snapshot = resolve(point.job_id, checkpoint, s.bronze, at_rest=at_rest)
+    return replace(point, bronze_snapshot=snapshot, resolved=known, proven=known)
+
+
+def resolve(job_id: str | None, checkpoint: int, bronze: TableView | None, *, at_rest: bool) -> tuple[bool, int | None]:
+    """Find the bronze snapshot that belongs to a savepoint.
+
+    It is the newest one whose committed checkpoint is not above the savepoint's. A savepoint in passing commits nothing
+    by itself, and commits of earlier checkpoints may still be on their way: it is known only once a later commit is
+    there, or the job has stopped.
+
+    Args:
+        job_id: The Flink job that took the savepoint.
+        checkpoint: The savepoint's checkpoint id.
+        bronze: The bronze table; None if there is none yet.
+        at_rest: Whether that job has stopped for good.
+
+    Returns:
+        Whether it is known, and the snapshot; None if bronze had no commit yet.
+    """
+    history = bronze.commits if bronze else ()
+    earlier: int | None = None
+    own: int | None = None
+    for commit in history:
+        if commit.properties.get(commits.FLINK_JOB_ID) == job_id:
+            if _checkpoint(commit) > checkpoint:
+                return True, own if own is not None else earlier
+            own = commit.id
+        elif own is not None and commits.FLINK_JOB_ID in commit.properties:
+            return True, own
+        elif own is None:
+            earlier = commit.id
+    return (True, own if own is not None else earlier) if at_rest else (False, None)
+
+
+def _checkpoint(commit: Commit) -> int:
+    return int(commit.properties.get(commits.FLINK_MAX_COMMITTED_CHECKPOINT_ID, "-1"))
+
+
+def _missing_tag(s: Situation, point: RecoveryPoint) -> TagSnapshot | None:
+    bronze = s.bronze
+    if point.bronze_snapshot is None or bronze is None or bronze.tags.get(tag(point)) == point.bronze_snapshot:
+        return None
+    return TagSnapshot(s.pipeline.bronze_table, tag(point), point.bronze_snapshot)
+
+
+def tag(point: RecoveryPoint) -> str:
+    """The tag on the bronze table that keeps a point's snapshot."""
+    return TAG_PREFIX + point.name
+
+
+# --- keeping ----------------------------------------------------------------------------------------------------------
+
+
+def retire(s: Situation) -> tuple[Situation, tuple[Action, ...]]:
+    """Forget the oldest points beyond the limit, and drop the tags that belong to no point.
+
+    Those that a person asked for stay, and so does what may still be needed: the newest proven one, the one that the
+    stream rests on or was started from, and the one that an operation goes back to. The savepoints' files are left to
+    the store's own life cycle rules.
+    """
+    record = s.record
+    newest = newest_proven(record)
+    launched_from = record.launch.point if record.launch else None
+    needed = {
+        record.resting_on,
+        newest.name if newest else None,
+        record.operation.point if record.operation else None,
+        *(point.name for point in record.points if point.path == launched_from),
+    }
+    counted = [point for point in record.points if point.trigger != "manual"]
+    surplus = counted[: max(len(counted) - s.pipeline.spec.bronze.recovery_points.keep, 0)]
+    gone = {point.name for point in surplus} - needed
+    kept = tuple(point for point in record.points if point.name not in gone)
+    return s.but(points=kept), tuple(_stray_tags(s, kept))
+
+
+def _stray_tags(s: Situation, kept: Iterable[RecoveryPoint]) -> Iterable[DropTag]:
+    """Tags of points that are in neither the old nor the new record: dropped only after the record says so."""
+    standing = {tag(point) for point in (*kept, *s.seen.record.points)}
+    for name in sorted(s.bronze.tags) if s.bronze else ():
+        if name.startswith(TAG_PREFIX) and name not in standing:
+            yield DropTag(s.pipeline.bronze_table, name)
+
+
+# --- taking while the stream runs -------------------------------------------------------------------------------------
+
+
+def take(step: Step) -> Step:
+    """Take the savepoints that are due or asked for while the stream runs, and pick up those that are done."""
+    s = step.situation
+    if s.record.pending is not None:
+        return _collect(step, s.record.pending)
+    if not s.running or s.pipeline.spec.bronze.checkpoint.savepoint_directory is None:
+        return step
+    token = s.request(SAVEPOINT_ANNOTATION)
+    if token is not None:
+        return _ask(step, PendingSavepoint(name="", trigger="manual", requested_at=s.stamp, token=token))
+    due = _next_due(s)
+    if due is None or s.record.operation is not None:
+        return step
+    if due <= timedelta():
+        return _ask(step, PendingSavepoint(name="", trigger="schedule", requested_at=s.stamp))
+    return replace(step, recheck=min(step.recheck, due))
+
+
+def _next_due(s: Situation) -> timedelta | None:
+    """How long until the next savepoint by schedule; None for never. The first one is due at once."""
+    interval = timedelta(seconds=seconds(s.pipeline.spec.bronze.recovery_points.interval))
+    if not interval:
+        return None
+    moments = [point.taken_at for point in s.record.points[-1:]]
+    moments += [s.record.last_scheduled] if s.record.last_scheduled else []
+    return max(map(parse_instant, moments)) + interval - s.now if moments else timedelta()
+
+
+def _ask(step: Step, pending: PendingSavepoint) -> Step:
+    s = step.situation
+    if s.seen.capabilities.state_snapshots:
+        asked = replace(pending, name=names.savepoint(s.pipeline.name, pending.token or pending.requested_at))
+        launch = s.launch
+    else:
+        launch = replace(s.launch, savepoint_nonce=s.launch.savepoint_nonce + 1)
+        asked = replace(pending, name=f"nonce-{launch.savepoint_nonce}")
+    asked = replace(asked, kafka=s.kafka_offsets)
+    scheduled = s.stamp if pending.trigger == "schedule" else s.record.last_scheduled
+    s = s.but(pending=asked, launch=launch, last_scheduled=scheduled)
+    return replace(step, situation=s, child="running", after=(*step.after, *_request(s, asked)))
+
+
+def _request(s: Situation, pending: PendingSavepoint) -> tuple[Action, ...]:
+    """Create the FlinkStateSnapshot; nothing to do where a nonce asks for it."""
+    if pending.name.startswith("nonce-"):
+        return ()
+    return (CreateOnce(_state_snapshot(s, pending), f"a savepoint that was asked for ({pending.trigger})"),)
+
+
+def _state_snapshot(s: Situation, pending: PendingSavepoint) -> dict[str, Any]:
+    """A FlinkStateSnapshot whose files stay when it is deleted: the record keeps them, not this object."""
+    owner = names.owned_by("LakehousePipeline", s.pipeline.name, s.pipeline.uid)
+    spec = {
+        "backoffLimit": 2,
+        "jobReference": {"kind": "FlinkDeployment", "name": names.deployment(s.pipeline.name)},
+        "savepoint": {"alreadyExists": False, "disposeOnDelete": False, "formatType": "CANONICAL"},
+    }
+    metadata = names.metadata(
+        pending.name, s.pipeline.namespace, labels=names.labels(s.pipeline.name, "bronze"), annotations={}, owner=owner
+    )
+    return {"apiVersion": FLINK, "kind": "FlinkStateSnapshot", "metadata": metadata, "spec": spec}
+
+
+def _collect(step: Step, pending: PendingSavepoint) -> Step:
+    s = step.situation
+    result = next((each for each in s.seen.savepoints if each.name == pending.name), None)
+    late = s.since(pending.requested_at) > 2 * s.savepoint_timeout
+    if result is not None and result.state == "Completed" and result.path:
+        point = found(s, pending.trigger, result.path, kafka=pending.kafka)
+        s = _handled(adding(s, point), pending)
+        return replace(step, situation=s, after=(*step.after, *_tidy(result))).telling(
+            "Normal", "RecoveryPointTaken", f"{point.name} lies at {point.path}"
+        )
+    if late or (result is not None and result.state == "Failed"):
+        why = result.error if result and result.error else "it took too long"
+        tidied = (*step.after, *(_tidy(result) if result else ()))
+        return replace(step, situation=_handled(s, pending), after=tidied).telling(
+            "Warning", "SavepointFailed", f"the savepoint {pending.name} failed: {why}"
+        )
+    if result is None and s.child is not None and not s.child.deleting:
+        # Written down but not created yet: the crash came in between.
+        step = replace(step, after=(*step.after, *_request(s, pending)))
+    return replace(step, recheck=min(step.recheck, timedelta(seconds=30)))
+
+
+def _handled(s: Situation, pending: PendingSavepoint) -> Situation:
+    record = s.record
+    if pending.token is not None:
+        record = record.handling(SAVEPOINT_ANNOTATION, pending.token)
+    return replace(s, record=replace(record, pending=None))
+
+
+def _tidy(result: Savepoint) -> tuple[Action, ...]:
+    if result.uid is None:
+        return ()
+    return (Delete(FLINK, "FlinkStateSnapshot", result.name, result.uid, "its savepoint is in the record"),)
+
+
+def events(points_before: Iterable[RecoveryPoint], points_after: Iterable[RecoveryPoint]) -> tuple[Announce, ...]:
+    """Say of each point that became proven, or no longer is."""
+    before = {point.name: point.proven for point in points_before}
+    news = []
+    for point in points_after:
+        was = before.get(point.name, False)
+        if point.proven and not was:
+            news.append(Announce("Normal", "RecoveryPointProven", f"{point.name} is proven"))
+        elif was and not point.proven:
+            news.append(Announce("Warning", "RecoveryPointLost", f"{point.name} can no longer be read at {point.path}"))
+    return tuple(news)

@@ -1,0 +1,171 @@
+"""The page: from everything that was seen to a plan. Pure and total; the same input gives the same plan.
+
+accept      which spec is cared for: the newest, or the last one that was accepted
+stream      what happens to the Flink job next
+batch       which runs start, go on, are tried again
+describe    the status, from what is
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import timedelta
+
+from lakehouse_operator.planning import batch as batch_rules
+from lakehouse_operator.planning import stream as stream_rules
+from lakehouse_operator.planning.acceptance import Acceptance, accept
+from lakehouse_operator.planning.batch import BatchDecision
+from lakehouse_operator.planning.child import build_child, differs, wanted_revision
+from lakehouse_operator.planning.conditions import Findings, describe
+from lakehouse_operator.planning.definition import build_definition_record, definition_name, read_definition
+from lakehouse_operator.planning.observed import Observed
+from lakehouse_operator.planning.pipeline import ValidPipeline
+from lakehouse_operator.planning.plan import (
+    FINALIZER,
+    Action,
+    Announce,
+    ApplyChild,
+    CreateOnce,
+    DropFinalizer,
+    Hold,
+    KeepFinalizer,
+    Plan,
+    SaveRecord,
+    StatusOf,
+)
+from lakehouse_operator.planning.situation import FORCE_DELETE_ANNOTATION, REST, Situation, Step
+
+_SOON = timedelta(seconds=1)
+
+
+def reconcile(seen: Observed) -> Plan:
+    """Decide everything about one pipeline."""
+    if _is_let_go(seen):
+        return Plan(wake_after=REST)
+    accepted = accept(seen)
+    if accepted.pipeline is None:
+        return _refused(seen, accepted)
+    pipeline = accepted.pipeline
+    situation = Situation(pipeline=pipeline, seen=seen, record=accepted.record, wanted=wanted_revision(pipeline))
+    step = stream_rules.decide(situation)
+    batch = _decide_batch(pipeline, seen, step)
+    found = Findings(
+        problems=accepted.problems,
+        warnings=pipeline.warnings,
+        changes=accepted.changes,
+        step=step,
+        layers=batch.layers,
+    )
+    return Plan(
+        statuses=(_status(seen, found), *batch.statuses),
+        actions=(*_stream_actions(seen, step), *batch.actions, *_news(seen, accepted, step)),
+        wake_after=max(min(step.recheck, batch.recheck or REST), _SOON),
+    )
+
+
+def _is_let_go(seen: Observed) -> bool:
+    """Whether the pipeline is being deleted and we have let it go already."""
+    return seen.pipeline.deleting_since is not None and FINALIZER not in seen.pipeline.finalizers
+
+
+def _status(seen: Observed, found: Findings) -> StatusOf:
+    return StatusOf("LakehousePipeline", seen.pipeline.name, describe(seen, found))
+
+
+# --- the stream -------------------------------------------------------------------------------------------------------
+
+
+def _stream_actions(seen: Observed, step: Step) -> Iterator[Action]:
+    """The step's actions in their order: what the record may claim, the record, what rests on it, the child."""
+    if seen.pipeline.deleting_since is None and FINALIZER not in seen.pipeline.finalizers:
+        yield KeepFinalizer()
+    yield from step.before
+    if step.record != seen.record:
+        yield SaveRecord(step.record)
+    yield from step.after
+    yield from _child(seen, step)
+
+
+def _child(seen: Observed, step: Step) -> Iterator[ApplyChild]:
+    record = step.record
+    if step.child == "leave" or record.deployed is None or record.launch is None:
+        return
+    operation = record.operation
+    manifest = build_child(
+        step.situation.pipeline,
+        record.deployed,
+        record.launch,
+        state=step.child,
+        operation=operation.id if operation else None,
+        capabilities=seen.capabilities,
+        stop=step.stop,
+    )
+    if seen.stream is None or (not seen.stream.deleting and differs(manifest, seen.stream)):
+        yield ApplyChild(manifest, f"{operation.kind}, {operation.stage}" if operation else "as it should be")
+
+
+def _news(seen: Observed, accepted: Acceptance, step: Step) -> Iterator[Announce]:
+    """Events come last: one that can't be posted must hold back nothing."""
+    yield from step.news
+    shown = seen.pipeline.status.get("problems", [])
+    if accepted.problems and [each.message[:4096] for each in accepted.problems][:100] != [p["message"] for p in shown]:
+        yield Announce("Warning", "SpecRefused", "; ".join(map(str, accepted.problems)))
+
+
+# --- the batch side ---------------------------------------------------------------------------------------------------
+
+
+def _decide_batch(pipeline: ValidPipeline, seen: Observed, step: Step) -> BatchDecision:
+    """The batch half. The definition that new runs are pinned to is kept before any of them is created."""
+    if not pipeline.stages:
+        return BatchDecision()
+    decision = batch_rules.decide(
+        pipeline,
+        seen,
+        definition=definition_name(pipeline),
+        paused=_paused(step),
+        definitions=_definitions(pipeline, seen),
+    )
+    if definition_name(pipeline) in seen.config_maps or seen.pipeline.deleting_since is not None:
+        return decision
+    kept = CreateOnce(build_definition_record(pipeline), "what new runs are pinned to")
+    return replace(decision, actions=(kept, *decision.actions))
+
+
+def _paused(step: Step) -> Hold | None:
+    """Why no run may start now."""
+    s, operation = step.situation, step.record.operation
+    if s.deleting:
+        return Hold(reason="Deleting", message="the pipeline is being deleted")
+    if s.pipeline.spec.suspend:
+        return Hold(reason="Suspended", message="spec.suspend is true")
+    if operation is not None and (operation.kind == "rewind" or operation.stage in ("removing", "rewinding")):
+        return Hold(reason="Rewinding", message="bronze goes back to a recovery point")
+    return None
+
+
+def _definitions(pipeline: ValidPipeline, seen: Observed) -> Mapping[str, ValidPipeline]:
+    """The earlier accepted specs that runs are pinned to."""
+    pinned = {str(run.spec.get("definition", "")) for run in seen.runs} & set(seen.config_maps)
+    read = {
+        name: read_definition(
+            seen.config_maps[name], name=pipeline.name, namespace=pipeline.namespace, uid=pipeline.uid
+        )
+        for name in sorted(pinned - {definition_name(pipeline)})
+    }
+    return {name: each for name, each in read.items() if isinstance(each, ValidPipeline)}
+
+
+# --- nothing was ever accepted ----------------------------------------------------------------------------------------
+
+
+def _refused(seen: Observed, accepted: Acceptance) -> Plan:
+    """No spec of this pipeline can be read. What runs is left alone; a deletion waits only if something runs."""
+    forced = seen.pipeline.annotations.get(FORCE_DELETE_ANNOTATION) == "true"
+    if seen.pipeline.deleting_since is not None and (seen.stream is None or forced):
+        return Plan(actions=(DropFinalizer(),), wake_after=REST)
+    news = () if seen.pipeline.status.get("problems") else (_first_refusal(accepted),)
+    return Plan(statuses=(_status(seen, Findings(problems=accepted.problems)),), actions=news, wake_after=REST)
+
+
+def _first_refusal(accepted: Acceptance) -> Announce:
+    return Announce("Warning", "SpecRefused", "; ".join(map(str, accepted.problems)))

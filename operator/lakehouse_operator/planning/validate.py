@@ -1,0 +1,104 @@
+"""From a raw object to a `ValidPipeline`, or to everything that is wrong with it.
+
+First its shape (`structure`), then what it says (`spec_check`: schedules, configuration, secrets; `domain_check`:
+columns, rules, SQL). The API server's own rules hold here too, so a file can be checked without a server.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any
+
+from lakehouse_contract.decoding import Problem, SettingsRefused, from_json, to_json
+from lakehouse_contract.settings import BronzeSettings, GoldSettings, MaintenanceSettings, RunSettings, SilverSettings
+from lakehouse_operator.api.backfill import LakehouseBackfill
+from lakehouse_operator.api.pipeline import LakehousePipeline
+from lakehouse_operator.api.run import LakehouseRun
+from lakehouse_operator.planning import domain_check, job_settings, spec_check, structure
+from lakehouse_operator.planning.pipeline import GoldModels, OwnJob, Problems, SilverTables, ValidPipeline
+
+ConfigMaps = Mapping[str, Mapping[str, str]]
+"""The ConfigMaps that are known: name -> data."""
+_LARGEST = 900_000
+_NONE: ConfigMaps = MappingProxyType({})
+
+
+def validate(raw: Mapping[str, Any], config_maps: ConfigMaps = _NONE) -> ValidPipeline | Problems:
+    """Read a LakehousePipeline.
+
+    Args:
+        raw: The object as parsed from JSON or YAML.
+        config_maps: The ConfigMaps of its namespace that its `sqlFrom` fields name.
+    """
+    read = structure.read(LakehousePipeline, raw)
+    if isinstance(read, Problems):
+        return read
+    table = read.spec.bronze.table or f"bronze.{read.metadata.name.replace('-', '_')}"
+    domain = domain_check.check(read.spec, table, config_maps)
+    problems = (*spec_check.problems(read.spec), *domain.problems, *_too_large(read, domain.gold))
+    if problems:
+        return Problems(problems)
+    pipeline = ValidPipeline(
+        namespace=read.metadata.namespace,
+        name=read.metadata.name,
+        uid=read.metadata.uid,
+        generation=read.metadata.generation,
+        spec=read.spec,
+        bronze_table=table,
+        dead_letter_topic=read.spec.bronze.dead_letter_topic or f"{read.spec.source.topic}-dlq",
+        consumer_group=read.spec.source.consumer_group or f"lakehouse.{read.metadata.namespace}.{read.metadata.name}",
+        silver=domain.silver,
+        gold=domain.gold,
+        warnings=spec_check.warnings(read.spec),
+    )
+    refused = _refused_by_jobs(pipeline)
+    return Problems(refused) if refused else pipeline
+
+
+def _refused_by_jobs(pipeline: ValidPipeline) -> tuple[Problem, ...]:
+    """Whatever a job would refuse is refused here, so that nothing that is built from a valid pipeline ever is."""
+    run = RunSettings(id="any")
+    found = [*_refusals(BronzeSettings, to_json(job_settings.bronze_settings(pipeline)), "spec.bronze")]
+    if isinstance(pipeline.silver, SilverTables):
+        found += _refusals(SilverSettings, to_json(job_settings.silver_settings(pipeline, run)), "spec.silver")
+    if isinstance(pipeline.gold, GoldModels):
+        found += _refusals(GoldSettings, to_json(job_settings.gold_settings(pipeline, run)), "spec.gold")
+    if pipeline.spec.maintenance is not None:
+        maintenance = job_settings.maintenance_settings(pipeline, run)
+        found += _refusals(MaintenanceSettings, to_json(maintenance), "spec.maintenance")
+    return tuple(found)
+
+
+@lru_cache(maxsize=1024)
+def _refusals(kind: type, text: str, path: str) -> tuple[Problem, ...]:
+    """What the contract says against settings. Remembered: a spec is validated often and changes seldom."""
+    try:
+        from_json(kind, text)
+    except SettingsRefused as refused:
+        return tuple(Problem(path, f"the job would refuse this: {problem}") for problem in refused.problems)
+    return ()
+
+
+def _too_large(read: LakehousePipeline, gold: GoldModels | OwnJob | None) -> Iterator[Problem]:
+    """A spec is kept in a ConfigMap with all its SQL, and an object of Kubernetes holds about a megabyte."""
+    sql = sum(len(model.sql.encode()) for model in gold.models) if isinstance(gold, GoldModels) else 0
+    size = len(json.dumps(read.spec.to_raw())) + sql
+    if size > _LARGEST:
+        yield Problem("spec", f"is {size} bytes with its SQL; at most {_LARGEST} can be kept. Split the pipeline")
+
+
+def validate_run(raw: Mapping[str, Any]) -> LakehouseRun | Problems:
+    """Read a LakehouseRun."""
+    read = structure.read(LakehouseRun, raw)
+    return read if isinstance(read, Problems) else _sound(read, spec_check.run_problems(read.spec))
+
+
+def validate_backfill(raw: Mapping[str, Any]) -> LakehouseBackfill | Problems:
+    """Read a LakehouseBackfill."""
+    read = structure.read(LakehouseBackfill, raw)
+    return read if isinstance(read, Problems) else _sound(read, spec_check.backfill_problems(read.spec))
+
+
+def _sound(read: Any, problems: tuple[Problem, ...]) -> Any:
+    return Problems(problems) if problems else read

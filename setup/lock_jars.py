@@ -1,0 +1,182 @@
+"""Make ``jobs/jars.lock`` anew: ``python setup/lock_jars.py``. With ``--check``: does the lock fit what stands here?
+
+To raise a version, change it here, run this script with Maven (``mvn``) on the PATH, and commit the lock. Nothing else
+in the project needs Maven. All jars are downloaded into an empty directory, about 500 MB, and Maven refuses what does
+not match the checksum that Maven Central publishes.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+from xml.sax.saxutils import escape
+
+from jars import LOCK_FILE, LOCK_VERSION, Jar, JarError, read_lock, sha256_of
+
+SETS: Final[Mapping[str, tuple[str, ...]]] = {
+    # Into the `lib` of Flink. Hadoop's client is what Iceberg's Flink runtime needs even without HDFS.
+    "flink": (
+        "org.apache.flink:flink-sql-connector-kafka:4.0.1-2.0",
+        "org.apache.iceberg:iceberg-flink-runtime-2.1:1.11.0",
+        "org.apache.hadoop:hadoop-client-api:3.4.2",
+        "org.apache.hadoop:hadoop-client-runtime:3.4.2",
+        "org.xerial:sqlite-jdbc:3.50.3.0",
+    ),
+    # For Iceberg on S3 in the images: the bundle of the Iceberg version that the engine has.
+    "flink-aws": ("org.apache.iceberg:iceberg-aws-bundle:1.11.0",),
+    # Into a folder of its own under the `plugins` of Flink: checkpoints and savepoints on S3. PyFlink does not bring
+    # it. 2.1.1 is the newest 2.1 on Maven Central; a plugin uses Flink's public file system interface only.
+    "flink-s3": ("org.apache.flink:flink-s3-fs-hadoop:2.1.1",),
+    "spark": (
+        "org.apache.iceberg:iceberg-spark-runtime-4.1_2.13:1.12.0",
+        "org.xerial:sqlite-jdbc:3.50.3.0",
+    ),
+    "spark-aws": ("org.apache.iceberg:iceberg-aws-bundle:1.12.0",),
+    # A broker for one machine, and all that it needs.
+    "kafka": (
+        "org.apache.kafka:kafka_2.13:4.1.1",
+        "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3",
+    ),
+    # Into the `lib` of either engine, for an Iceberg JDBC catalog on PostgreSQL.
+    "postgres": ("org.postgresql:postgresql:42.7.14",),
+    # The Eclipse compiler is a single jar that runs on a JRE, so that nobody needs a JDK.
+    "build": ("org.eclipse.jdt:ecj:3.46.100",),
+}
+"""The sets and what belongs to them, by ``group:artifact:version``."""
+
+WITH_DEPENDENCIES: Final = ("kafka",)
+"""The sets that also get what their jars need at runtime. The others are made of jars that hold all they need."""
+
+NOT_NEEDED: Final = (
+    "org.scala-lang:scala-reflect",  # for macros, when Kafka is compiled
+    "org.jspecify:jspecify",  # annotations
+    "com.fasterxml.jackson.dataformat:jackson-dataformat-csv",  # for a command line tool
+    # Kafka calls one class of commons-validator; the others are for its XML configuration.
+    "commons-beanutils:commons-beanutils",
+    "commons-collections:commons-collections",
+    "commons-digester:commons-digester",
+    "commons-logging:commons-logging",
+)
+"""Dependencies (``group:artifact``) that a broker never loads."""
+
+
+def disagreements(jars: Sequence[Jar]) -> list[str]:
+    """Say where the lock and the declarations differ, as far as that can be told without Maven."""
+    found = []
+    for name, declared in SETS.items():
+        locked = {jar.coordinates for jar in jars if name in jar.sets}
+        found += [f"set {name}: {jar} is not in the lock" for jar in declared if jar not in locked]
+        if name not in WITH_DEPENDENCIES:
+            found += [f"set {name}: {jar} is in the lock only" for jar in sorted(locked - set(declared))]
+        found += [f"set {name}: {jar} is not needed" for jar in sorted(locked) if _without_version(jar) in NOT_NEEDED]
+    known = {name for jar in jars for name in jar.sets}
+    return found + [f"set {name} is in the lock only" for name in sorted(known - set(SETS))]
+
+
+def _without_version(coordinates: str) -> str:
+    return coordinates.rpartition(":")[0]
+
+
+def resolve() -> tuple[Jar, ...]:
+    """Ask Maven for all jars and return them with size and checksum."""
+    with tempfile.TemporaryDirectory(prefix="lock-jars-") as name:
+        scratch = Path(name)
+        members = {name: _closure(name, scratch) if name in WITH_DEPENDENCIES else jars for name, jars in SETS.items()}
+        every = sorted({jar for jars in members.values() for jar in jars})
+        files = _copy(every, scratch)
+        return tuple(
+            Jar(
+                coordinates=jar,
+                sha256=sha256_of(files[jar]),
+                size=files[jar].stat().st_size,
+                sets=tuple(sorted(name for name, jars in members.items() if jar in jars)),
+            )
+            for jar in every
+        )
+
+
+def _closure(name: str, scratch: Path) -> tuple[str, ...]:
+    """The jars of a set with their runtime dependencies, less those that are not needed."""
+    dependencies = "".join(f"<dependency>{_xml(jar)}</dependency>" for jar in SETS[name])
+    listing = scratch / f"{name}.txt"
+    _maven(f"<dependencies>{dependencies}</dependencies>", "list", scratch, f"-DoutputFile={listing}")
+    found = []
+    for line in listing.read_text(encoding="utf-8").splitlines():
+        # "   org.lz4:lz4-java:jar:1.8.0:runtime -- module org.lz4.java"
+        parts = line.strip().split(" ")[0].split(":")
+        if len(parts) == 5 and parts[2] == "jar" and parts[4] in ("compile", "runtime"):
+            found.append(f"{parts[0]}:{parts[1]}:{parts[3]}")
+        elif len(parts) > 3:
+            raise JarError(f"set {name}: do not know what to do with {line.strip()!r}")
+    return tuple(jar for jar in found if _without_version(jar) not in NOT_NEEDED)
+
+
+def _copy(jars: Iterable[str], scratch: Path) -> dict[str, Path]:
+    """Download jars. Return the file of each."""
+    items = "".join(f"<artifactItem>{_xml(jar)}</artifactItem>" for jar in jars)
+    output = scratch / "jars"
+    plugin = (
+        "<build><plugins><plugin><artifactId>maven-dependency-plugin</artifactId><configuration>"
+        f"<artifactItems>{items}</artifactItems><outputDirectory>{escape(str(output))}</outputDirectory>"
+        "</configuration></plugin></plugins></build>"
+    )
+    _maven(plugin, "copy", scratch)
+    return {jar: output / Jar(jar, "", 0, ()).file_name for jar in jars}
+
+
+def _xml(coordinates: str) -> str:
+    group, artifact, version = (escape(part) for part in coordinates.split(":"))
+    return f"<groupId>{group}</groupId><artifactId>{artifact}</artifactId><version>{version}</version>"
+
+
+def _maven(content: str, goal: str, scratch: Path, *options: str) -> None:
+    pom = scratch / "pom.xml"
+    pom.write_text(
+        '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
+        f"<groupId>lock</groupId><artifactId>jars</artifactId><version>1</version>{content}</project>",
+        encoding="utf-8",
+    )
+    command = ["mvn", "-B", "-q", "-C", "-f", str(pom), f"-Dmaven.repo.local={scratch / 'repository'}"]
+    subprocess.run([*command, f"dependency:{goal}", *options], check=True)
+
+
+def render(jars: Iterable[Jar]) -> str:
+    """Return the text of the lock file."""
+    entries = (
+        f'[[jar]]\ncoordinates = "{jar.coordinates}"\nsha256 = "{jar.sha256}"\nsize = {jar.size}\n'
+        f"sets = {json.dumps(jar.sets)}\n"
+        for jar in jars
+    )
+    head = f"# Made by setup/lock_jars.py: change the versions there and run it.\nversion = {LOCK_VERSION}\n"
+    return "\n".join([head, *entries])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make or check the lock file. Return the exit code."""
+    parser = argparse.ArgumentParser(prog="lock_jars.py", description="Make the lock file of the jars, with Maven.")
+    parser.add_argument("--check", action="store_true", help="say whether the lock fits the declarations; no Maven")
+    options = parser.parse_args(arguments)
+    try:
+        if options.check:
+            differences = disagreements(read_lock())
+            print(*differences, sep="\n", end="\n" if differences else "", file=sys.stderr)
+            if differences:
+                print("error: jobs/jars.lock does not fit; run: python setup/lock_jars.py", file=sys.stderr)
+            return 1 if differences else 0
+        LOCK_FILE.write_text(render(resolve()), encoding="utf-8")
+    except (JarError, subprocess.CalledProcessError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except FileNotFoundError:
+        print("error: this needs Maven: on Debian and Ubuntu: apt-get install maven", file=sys.stderr)
+        return 1
+    print(f"{LOCK_FILE}: {len(read_lock())} jars")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

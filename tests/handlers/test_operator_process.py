@@ -1,0 +1,189 @@
+"""The operator as a process: kopf for real, on a real API server with the real CRDs."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from control_plane.api_server import ControlPlane
+from handlers.actors import NAME, Actors, manifest
+from lakehouse_operator.cluster.client import KubernetesCluster
+from lakehouse_operator.cluster.errors import NotFound
+from lakehouse_operator.cluster.kinds import LAKEHOUSE_PIPELINE
+from lakehouse_operator.cluster.rest import Login
+
+DEADLINE = 90.0
+
+
+async def eventually(check: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until a check holds; what is not there yet does not hold."""
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            try:
+                if await check():
+                    return
+            except NotFound:
+                pass
+            await asyncio.sleep(0.1)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Operator:
+    """One replica; it watches one namespace."""
+
+    def __init__(self, plane: ControlPlane, namespace: str, log: Path, **environment: str) -> None:
+        self.health = free_port()
+        self.metrics = free_port()
+        self.log = log.open("ab")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "lakehouse_operator.handlers"],
+            env={
+                **os.environ,
+                "KUBECONFIG": str(plane.kubeconfig),
+                "WATCH_NAMESPACES": namespace,
+                "POD_NAMESPACE": namespace,
+                "HEALTH_PORT": str(self.health),
+                "METRICS_PORT": str(self.metrics),
+                "LEADER_ELECTION": "false",
+                **environment,
+            },
+            stdout=self.log,
+            stderr=self.log,
+        )
+
+    def end(self, how: int = signal.SIGTERM) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        code = self.process.wait(timeout=30)
+        self.log.close()
+        return code
+
+    def get(self, port: int, path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+
+@pytest.fixture
+async def actors(control_plane: ControlPlane, namespace: str) -> AsyncIterator[Actors]:
+    async with KubernetesCluster(Login(control_plane.kubeconfig), field_manager="user") as cluster:
+        yield Actors(cluster, namespace)
+
+
+@pytest.fixture
+def start(control_plane: ControlPlane, namespace: str, tmp_path: Path) -> Iterator[Callable[..., Operator]]:
+    started: list[Operator] = []
+
+    def start(**environment: str) -> Operator:
+        started.append(Operator(control_plane, namespace, tmp_path / f"operator-{len(started)}.log", **environment))
+        return started[-1]
+
+    yield start
+    for operator in started:
+        operator.end(signal.SIGKILL)
+
+
+async def has_deployment(actors: Actors) -> bool:
+    return bool(await actors.deployment())
+
+
+async def is_ready(actors: Actors) -> bool:
+    """Whether the pipeline is ready; the Flink operator, as always, follows each change of the deployment."""
+    await actors.follow()
+    return await actors.condition("Ready") == "True"
+
+
+async def test_an_applied_pipeline_is_carried_out_until_it_is_ready(
+    actors: Actors, start: Callable[..., Operator]
+) -> None:
+    operator = start()
+    await actors.create_pipeline()
+    await eventually(lambda: has_deployment(actors))
+    await actors.flink_runs()
+    await eventually(lambda: is_ready(actors))
+    metadata = (await actors.pipeline())["metadata"]
+    assert metadata["finalizers"] == ["lakehouse.dev/recovery-point"]
+    assert not any("kopf" in name for name in metadata.get("annotations", {}))
+    assert operator.get(operator.health, "/healthz")[0] == 200
+    assert "lakehouse_stream_state{" in operator.get(operator.metrics, "/metrics")[1]
+    assert operator.end() == 0
+
+
+async def test_pipelines_that_exist_at_the_start_are_found_and_a_kill_changes_nothing(
+    actors: Actors, start: Callable[..., Operator]
+) -> None:
+    await actors.create_pipeline()
+    start().end(signal.SIGKILL)
+    start()
+    await eventually(lambda: has_deployment(actors))
+    await actors.flink_runs()
+    await eventually(lambda: is_ready(actors))
+
+
+async def test_what_a_child_does_is_noticed_without_waiting_for_the_next_look(
+    actors: Actors, start: Callable[..., Operator]
+) -> None:
+    start()
+    await actors.create_pipeline()
+    await eventually(lambda: has_deployment(actors))
+    await actors.flink_runs()
+    await eventually(lambda: is_ready(actors))
+    uid = (await actors.deployment())["metadata"]["uid"]
+    await actors.flink_runs(job="b" * 32)
+
+    async def shown() -> bool:
+        return (await actors.pipeline())["status"]["stream"]["jobId"] == "b" * 32
+
+    await eventually(shown)
+    assert (await actors.deployment())["metadata"]["uid"] == uid
+
+
+async def test_of_two_replicas_one_leads_and_the_other_takes_over(
+    actors: Actors, start: Callable[..., Operator]
+) -> None:
+    first = start(LEADER_ELECTION="true", POD_NAME="first")
+    await actors.create_pipeline()
+    await eventually(lambda: has_deployment(actors))
+    second = start(LEADER_ELECTION="true", POD_NAME="second")
+
+    async def waits() -> bool:
+        return "lakehouse_leading 0.0" in (await asyncio.to_thread(second.get, second.metrics, "/metrics"))[1]
+
+    async def answers() -> bool:
+        try:
+            return await waits()
+        except OSError:
+            return False
+
+    await eventually(answers)
+    assert first.end() == 0
+    await actors.flink_runs()
+    await eventually(lambda: is_ready(actors))
+
+
+async def test_a_pipeline_that_is_deleted_with_force_is_gone(actors: Actors, start: Callable[..., Operator]) -> None:
+    start()
+    await actors.cluster.apply(manifest(actors.namespace, deletion={"policy": "Force"}))
+    await eventually(lambda: has_deployment(actors))
+    uid = (await actors.pipeline())["metadata"]["uid"]
+    await actors.cluster.delete(LAKEHOUSE_PIPELINE, actors.namespace, NAME, uid)
+
+    async def gone() -> bool:
+        return await actors.cluster.list_labelled(LAKEHOUSE_PIPELINE, actors.namespace, {}) == []
+
+    await eventually(gone)

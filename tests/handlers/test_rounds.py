@@ -1,0 +1,266 @@
+"""Whole rounds over a cluster: look, decide, report, act. In memory, and on a real API server with the real CRDs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from cluster.conftest import world
+from cluster.fake_cluster import FakeCluster, Write
+from cluster.worlds import World
+from handlers.actors import NAME, Actors
+from lakehouse_operator.cluster.kinds import FLINK_DEPLOYMENT, LAKEHOUSE_PIPELINE
+from lakehouse_operator.handlers.sight import Sight
+from lakehouse_operator.handlers.tender import Tender
+from lakehouse_operator.planning.schedule import instant
+
+__all__ = ["world"]
+
+BEGAN = datetime(2026, 1, 1, 0, 30, tzinfo=UTC)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = BEGAN
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def go(self, **span: float) -> None:
+        self.now += timedelta(**span)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def actors(world: World) -> Actors:
+    return Actors(world.outsider, world.namespace)
+
+
+@pytest.fixture
+def tender(world: World, clock: Clock) -> Tender:
+    return Tender(world.cluster, Sight(world.cluster), clock)
+
+
+async def settle(tender: Tender, actors: Actors, clock: Clock, rounds: int = 12) -> float | None:
+    """Rounds, a second apart, until nothing is left to do at once."""
+    pause: float | None = 0.0
+    for _ in range(rounds):
+        pause = await tender.round((actors.namespace, NAME))
+        await actors.follow()
+        if pause is None or pause > 2:
+            return pause
+        clock.go(seconds=max(pause, 1))
+    return pause
+
+
+async def running(tender: Tender, actors: Actors, clock: Clock) -> None:
+    """Bring a created pipeline to rest, with its job running."""
+    await settle(tender, actors, clock)
+    await actors.flink_runs()
+    await settle(tender, actors, clock)
+    clock.go(minutes=3)
+    await settle(tender, actors, clock)
+
+
+async def test_a_new_pipeline_gets_its_flink_deployment_and_says_that_it_reconciles(
+    tender: Tender, actors: Actors, clock: Clock
+) -> None:
+    await actors.create_pipeline()
+    await settle(tender, actors, clock)
+    assert (await actors.deployment())["spec"]["job"]["state"] == "running"
+    assert await actors.condition("Ready") in ("Unknown", "False")
+    assert await actors.condition("Reconciling") == "True"
+
+
+async def test_once_the_job_runs_it_is_ready(tender: Tender, actors: Actors, clock: Clock) -> None:
+    await actors.create_pipeline()
+    await running(tender, actors, clock)
+    assert await actors.condition("Ready") == "True"
+    assert (await actors.pipeline())["status"]["stream"]["state"] == "Running"
+
+
+async def test_at_rest_nothing_is_written(tender: Tender, actors: Actors, clock: Clock) -> None:
+    await actors.create_pipeline(silver=True)
+    await running(tender, actors, clock)
+    before = [(await actors.pipeline()), (await actors.deployment())]
+    for _ in range(3):
+        clock.go(minutes=2)
+        await tender.round((actors.namespace, NAME))
+    after = [(await actors.pipeline()), (await actors.deployment())]
+    assert [each["metadata"]["resourceVersion"] for each in after] == [
+        each["metadata"]["resourceVersion"] for each in before
+    ]
+
+
+async def test_a_deleted_child_comes_back_and_a_changed_one_is_mended(
+    tender: Tender, actors: Actors, clock: Clock
+) -> None:
+    await actors.create_pipeline()
+    await running(tender, actors, clock)
+    drifted = await actors.deployment()
+    mine = {
+        "apiVersion": drifted["apiVersion"],
+        "kind": drifted["kind"],
+        "metadata": {"name": drifted["metadata"]["name"], "namespace": actors.namespace, "labels": {"theirs": "yes"}},
+        "spec": {"image": "other:2"},
+    }
+    await actors.cluster.apply(mine)
+    await settle(tender, actors, clock)
+    mended = await actors.deployment()
+    assert mended["spec"]["image"] == "flink:1"
+    assert mended["metadata"]["labels"]["theirs"] == "yes"
+
+
+async def test_an_upgrade_stops_with_a_savepoint_and_starts_from_it(
+    tender: Tender, actors: Actors, clock: Clock
+) -> None:
+    await actors.create_pipeline()
+    await running(tender, actors, clock)
+    await actors.create_pipeline(parallelism=2)
+    await settle(tender, actors, clock)
+    stopping = await actors.deployment()
+    assert (stopping["spec"]["job"]["state"], stopping["spec"]["job"]["upgradeMode"]) == ("suspended", "savepoint")
+    assert stopping["spec"]["job"]["parallelism"] == 1
+    await actors.flink_stopped("s3://lake/savepoints/savepoint-1")
+    await settle(tender, actors, clock)
+    started = await actors.deployment()
+    assert (started["spec"]["job"]["state"], started["spec"]["job"]["parallelism"]) == ("running", 2)
+    points = (await actors.pipeline())["status"]["recoveryPoints"]
+    assert [point["path"] for point in points] == ["s3://lake/savepoints/savepoint-1"]
+
+
+async def test_a_silver_run_is_created_tried_again_and_recorded(tender: Tender, actors: Actors, clock: Clock) -> None:
+    await actors.create_pipeline(silver=True)
+    await running(tender, actors, clock)
+    clock.now = BEGAN.replace(hour=1, minute=1)
+    await settle(tender, actors, clock)
+    (run,) = await actors.runs()
+    assert run["spec"]["dataInterval"] == {"start": "2026-01-01T00:00:00Z", "end": "2026-01-01T01:00:00Z"}
+    (first,) = await actors.applications()
+    assert first["metadata"]["ownerReferences"][0]["uid"] == run["metadata"]["uid"]
+    await actors.spark_says(first["metadata"]["name"], "FAILED", "driver container failed with ExitCode: 69")
+    await settle(tender, actors, clock)
+    clock.now = BEGAN.replace(hour=1, minute=10)
+    await settle(tender, actors, clock)
+    second = next(a for a in await actors.applications() if a["metadata"]["name"] != first["metadata"]["name"])
+    await actors.spark_says(second["metadata"]["name"], "RUNNING")
+    await settle(tender, actors, clock)
+    await actors.spark_says(second["metadata"]["name"], "COMPLETED")
+    await settle(tender, actors, clock)
+    (run,) = await actors.runs()
+    outcomes = [attempt["outcome"] for attempt in run["status"]["attempts"]]
+    assert (run["status"]["phase"], outcomes) == ("Succeeded", ["Failed", "Succeeded"])
+    layer = (await actors.pipeline())["status"]["layers"]["silver"]
+    assert layer["completedThrough"] == "2026-01-01T01:00:00Z"
+
+
+async def test_a_refused_change_is_explained_and_what_runs_goes_on(
+    tender: Tender, actors: Actors, clock: Clock
+) -> None:
+    await actors.create_pipeline()
+    await running(tender, actors, clock)
+    await actors.create_pipeline(flinkConfiguration={"kubernetes.cluster-id": "x"})
+    await settle(tender, actors, clock)
+    status = (await actors.pipeline())["status"]
+    assert "kubernetes.cluster-id" in str(status["problems"])
+    assert await actors.condition("Stalled") == "True"
+    assert (await actors.deployment())["spec"]["job"]["state"] == "running"
+
+
+async def test_deleting_takes_a_savepoint_first_and_leaves_the_record(
+    tender: Tender, actors: Actors, clock: Clock
+) -> None:
+    await actors.create_pipeline()
+    await running(tender, actors, clock)
+    pipeline = await actors.pipeline()
+    await actors.cluster.delete(LAKEHOUSE_PIPELINE, actors.namespace, NAME, pipeline["metadata"]["uid"])
+    await settle(tender, actors, clock)
+    assert (await actors.deployment())["spec"]["job"]["state"] == "suspended"
+    await actors.flink_stopped("s3://lake/savepoints/last")
+    pause = await settle(tender, actors, clock)
+    assert pause is None
+    assert await actors.cluster.list_labelled(FLINK_DEPLOYMENT, actors.namespace, {}) == []
+
+
+async def test_a_pipeline_that_is_gone_ends_its_task(tender: Tender, actors: Actors) -> None:
+    assert await tender.round((actors.namespace, "nobody")) is None
+
+
+# --- the process dies at any write
+
+
+class Died(BaseException):
+    """The process is gone: no handler of ours may catch it."""
+
+
+@contextmanager
+def dying_at(cluster: FakeCluster, number: int) -> Iterator[None]:
+    left = number
+
+    def count(_: Write) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise Died
+
+    cluster.store.before_write = count
+    try:
+        yield
+    finally:
+        cluster.store.before_write = None
+
+
+async def story(cluster: FakeCluster, clock: Clock, death: int | None) -> tuple[dict[str, object], int]:
+    """A pipeline from its creation to its first silver run; the operator dies before its n-th write, once."""
+    actors = Actors(cluster.seen_by("outsider"), "one")
+    await actors.create_pipeline(silver=True)
+    own = 0
+
+    async def live() -> None:
+        nonlocal own
+        before = len(cluster.store.writes)
+        tender = Tender(cluster, Sight(cluster), clock)
+        try:
+            if death is not None and death - own > 0:
+                with dying_at(cluster, death - own):
+                    await settle(tender, actors, clock)
+            else:
+                await settle(tender, actors, clock)
+        except Died:
+            clock.go(seconds=5)
+            await settle(Tender(cluster, Sight(cluster), clock), actors, clock)
+            own = 10**9
+        own += len(cluster.store.writes) - before
+
+    await live()
+    await actors.flink_runs()
+    await live()
+    clock.now = BEGAN.replace(hour=1, minute=1)
+    await live()
+    (application,) = await actors.applications()
+    await actors.spark_says(application["metadata"]["name"], "COMPLETED")
+    await live()
+    runs = await actors.runs()
+    end = {
+        "runs": [(run["metadata"]["name"], run["status"]["phase"], len(run["status"]["attempts"])) for run in runs],
+        "applications": [each["metadata"]["name"] for each in await actors.applications()],
+        "deployments": len(await actors.cluster.list_labelled(FLINK_DEPLOYMENT, "one", {})),
+        "through": (await actors.pipeline())["status"]["layers"]["silver"]["completedThrough"],
+    }
+    return end, own
+
+
+async def test_dying_before_any_write_changes_nothing_in_the_end() -> None:
+    clock = Clock()
+    expected, writes = await story(FakeCluster(namespaces=("one",), now=clock), clock, None)
+    assert expected["through"] == instant(BEGAN.replace(hour=1, minute=0))
+    assert writes > 8
+    for death in range(1, writes + 1):
+        clock = Clock()
+        end, _ = await story(FakeCluster(namespaces=("one",), now=clock), clock, death)
+        assert end == expected, f"died before write {death}"

@@ -1,0 +1,58 @@
+"""One Spark session for all tests of silver and gold; each test has a catalog of its own."""
+
+import os
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from jobs.spark.lakehouse_world import World
+from lakehouse_contract.settings import CatalogSettings
+from lakehouse_jobs import spark_session
+from lakehouse_operator.local import engines
+
+_numbers = count(1)
+# Small data and few repeats of any query: compiling less is worth more than running faster.
+_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+
+
+def catalog_in(directory: Path, name: str) -> CatalogSettings:
+    directory.mkdir(exist_ok=True)
+    return CatalogSettings(
+        type="jdbc", uri=f"jdbc:sqlite:{directory}/catalog.db", warehouse=f"file:{directory}/warehouse", name=name
+    )
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    installed = engines.find()
+    os.environ |= installed.java_environment()
+    scratch = tmp_path_factory.mktemp("spark")
+    options = {
+        "spark.jars": ",".join(str(jar) for jar in sorted(installed.spark_jars.glob("*.jar"))),
+        "spark.driver.memory": "1g",
+        "spark.driver.extraJavaOptions": f"{_JAVA} -Djava.io.tmpdir={scratch} -Dderby.system.home={scratch}",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.host": "127.0.0.1",
+        "spark.local.dir": str(scratch),
+        "spark.sql.warehouse.dir": str(scratch / "warehouse"),
+        "spark.ui.enabled": "false",
+        "spark.sql.shuffle.partitions": "2",
+        "spark.log.level": "ERROR",
+    }
+    builder = SparkSession.builder.master("local[2]")
+    for key, value in options.items():
+        builder = builder.config(key, value)
+    for key, value in spark_session.session_options(catalog_in(scratch, "unused"), {}).items():
+        builder = builder.config(key, value)
+    session = builder.getOrCreate()
+    yield session
+    session.stop()
+
+
+@pytest.fixture
+def world(spark: SparkSession, tmp_path: Path) -> World:
+    catalog = catalog_in(tmp_path, f"lakehouse{next(_numbers)}")
+    return World(spark_session.open_session(catalog, {}, "tests"), catalog)

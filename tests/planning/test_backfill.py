@@ -1,0 +1,141 @@
+"""A backfill: the list first, then approval, then runs that collide with nobody."""
+
+from dataclasses import replace
+from typing import Any
+
+from lakehouse_operator.planning.backfill import BackfillDecision, Definition, decide_backfill
+from lakehouse_operator.planning.due import NewRun
+from lakehouse_operator.planning.ledger import entries
+from lakehouse_operator.planning.observed import BackfillObject, RunObject
+from lakehouse_operator.planning.plan import Hold
+from planning.batch_builders import OLDER, REVISION, at, bronze, commit, run, seen
+
+NOW = at("03-10 08:10")
+DEFINITION = Definition(revisions={"silver": REVISION, "gold": REVISION}, bronze_table="bronze.events")
+BRONZE = bronze(commit(7, at("03-10 08:00")))
+
+
+def backfill(first: str = "2026-03-01", last: str = "2026-03-03", **spec: Any) -> BackfillObject:
+    whole = {"pipelineRef": {"name": "numerals"}, "range": {"first": first, "last": last}, **spec}
+    return BackfillObject(name="mend", uid="b", generation=2, created_at=NOW, spec=whole, status={}, deleting=False)
+
+
+def decide(asked: BackfillObject, *runs: RunObject, definition: Definition = DEFINITION) -> BackfillDecision:
+    world = seen(NOW, runs=runs, observation=BRONZE)
+    return decide_backfill(asked, world, entries(world), definition)
+
+
+def states(decision: BackfillDecision) -> list[str]:
+    return [f"{i.stage} {i.first[-2:]} {i.state}" for i in decision.status.intervals]
+
+
+def of(new: NewRun, phase: str) -> RunObject:
+    assert new.days is not None
+    base = run(NOW, phase, stage=new.stage, name=f"{new.stage}-{new.days[0]}", reason="backfill")
+    spec = {key: value for key, value in base.spec.items() if key != "dataInterval"}
+    days = {"first": new.days[0], "last": new.days[1]}
+    return replace(base, spec={**spec, "days": days, "backfill": "mend"})
+
+
+def test_the_list_is_shown_and_nothing_runs_before_approval() -> None:
+    decision = decide(backfill())
+    assert decision.status.phase == "Proposed"
+    assert states(decision)[:3] == ["silver 01 Planned", "silver 02 Planned", "silver 03 Planned"]
+    assert decision.start == ()
+
+
+def test_approved_it_runs_as_many_as_allowed_from_one_pinned_snapshot() -> None:
+    decision = decide(backfill(approved=True, maxConcurrent=2))
+    assert [(new.days, new.upto) for new in decision.start] == [
+        (("2026-03-01", "2026-03-01"), 7),
+        (("2026-03-02", "2026-03-02"), 7),
+    ]
+    assert decision.status.source_snapshot == "7"
+
+
+def test_newest_first() -> None:
+    assert decide(backfill(approved=True, order="newestFirst")).start[0].days == ("2026-03-03", "2026-03-03")
+
+
+def test_several_days_in_a_run_end_with_the_range() -> None:
+    decision = decide(backfill(approved=True, daysPerRun=2, maxConcurrent=9, stages=["silver"]))
+    assert [new.days for new in decision.start] == [("2026-03-01", "2026-03-02"), ("2026-03-03", "2026-03-03")]
+
+
+def test_gold_follows_silver_day_by_day() -> None:
+    asked = backfill(approved=True, maxConcurrent=9)
+    silver = decide(asked).start
+    assert {new.stage for new in silver} == {"silver"}
+    decision = decide(asked, of(silver[0], "Succeeded"), of(silver[1], "Running"), of(silver[2], "Running"))
+    assert [(new.stage, new.days) for new in decision.start] == [("gold", ("2026-03-01", "2026-03-01"))]
+
+
+def test_it_waits_for_a_scheduled_run_in_flight() -> None:
+    decision = decide(backfill(approved=True), run(at("03-10 07:00"), "Running"))
+    assert (decision.start, decision.status.phase) == ((), "Approved")
+    assert "numerals-silver" in (decision.status.message or "")
+
+
+def test_a_paused_pipeline_pauses_its_backfills() -> None:
+    paused = replace(DEFINITION, paused=Hold(reason="Suspended", message="the pipeline is suspended"))
+    assert decide(backfill(approved=True), definition=paused).start == ()
+
+
+def test_reprocess_none_leaves_days_that_were_computed() -> None:
+    decision = decide(backfill(reprocess="none", stages=["silver"]), run(at("03-02 00:00"), "Failed", hours=24))
+    # the run of 2 March ends at midnight of the 3rd, so it touches both
+    assert states(decision) == ["silver 01 Planned", "silver 02 Skipped", "silver 03 Skipped"]
+
+
+def test_reprocess_failed_takes_failed_missing_and_outdated_days() -> None:
+    decision = decide(
+        backfill("2026-03-01", "2026-03-04", reprocess="failed", stages=["silver"]),
+        run(at("03-01 01:00"), "Failed"),
+        run(at("03-02 01:00"), "Succeeded"),
+        run(at("03-03 01:00"), "Succeeded", revision=OLDER),
+    )
+    assert [i.was for i in decision.status.intervals] == ["Failed", "Succeeded", "Outdated", "Missing"]
+    assert [i.state for i in decision.status.intervals] == ["Planned", "Skipped", "Planned", "Planned"]
+
+
+def test_the_list_stays_as_it_was_approved_whatever_runs_come_later() -> None:
+    asked = backfill(reprocess="none", stages=["silver"])
+    proposed = decide(asked)
+    later = replace(asked, status=proposed.status.to_raw(), spec={**asked.spec, "approved": True})
+    decision = decide(later, run(at("03-02 05:00"), "Succeeded"))
+    assert [i.state for i in decision.status.intervals] == ["Waiting", "Waiting", "Waiting"]
+
+
+def test_when_all_is_done_it_has_succeeded() -> None:
+    asked = backfill(approved=True, stages=["silver"], maxConcurrent=9)
+    done = [of(new, "Succeeded") for new in decide(asked).start]
+    assert decide(asked, *done).status.phase == "Succeeded"
+
+
+def test_a_failed_day_starts_no_more_and_ends_it_when_the_others_are_over() -> None:
+    asked = backfill(approved=True, stages=["silver"], maxConcurrent=2)
+    one, two = decide(asked).start
+    busy = decide(asked, of(one, "Failed"), of(two, "Running"))
+    assert (busy.start, busy.status.phase) == ((), "Running")
+    over = decide(asked, of(one, "Failed"), of(two, "Succeeded"))
+    assert (over.status.phase, "silver-2026-03-01" in (over.status.message or "")) == ("Failed", True)
+
+
+def test_cancel_stops_what_runs_and_then_ends() -> None:
+    asked = backfill(approved=True, stages=["silver"])
+    (one,) = decide(asked).start
+    stopping = replace(asked, spec={**asked.spec, "cancel": True})
+    assert decide(stopping, of(one, "Running")).cancel == ("silver-2026-03-01",)
+    ended = decide(stopping, of(one, "Cancelled"))
+    assert (ended.status.phase, states(ended)[1]) == ("Cancelled", "silver 02 Cancelled")
+
+
+def test_a_stage_that_the_pipeline_lacks_is_refused() -> None:
+    only_silver = replace(DEFINITION, revisions={"silver": REVISION})
+    decision = decide(backfill(), definition=only_silver)
+    assert (decision.status.phase, decision.status.message) == ("Failed", "spec.stages: the pipeline has no gold")
+
+
+def test_a_backfill_that_is_over_stays_as_it_is() -> None:
+    over = replace(backfill(approved=True), status={"phase": "Succeeded"})
+    assert decide(over).start == ()

@@ -1,0 +1,166 @@
+"""Deleting a pipeline: what is kept, what it waits for, and that there is always a way on."""
+
+import pytest
+
+from lakehouse_operator.planning.observed import Capabilities
+from lakehouse_operator.planning.situation import FORCE_DELETE_ANNOTATION, SAVEPOINT_ANNOTATION
+from planning.stream_scenes import at_rest, plan, stalled, until, upgraded, world
+
+
+def test_retain_stops_with_a_savepoint_and_keeps_the_record():
+    kept = at_rest()
+    kept.delete()
+    kept.go(rounds=6)
+    assert kept.gone
+    point = kept.record.point(kept.record.resting_on)
+    assert (point.trigger, point.proven) == ("deletion", True)
+    kept.flink_operator()
+    assert kept.child is None
+
+
+def test_the_child_is_deleted_only_after_its_point_is_on_record():
+    kept = at_rest()
+    kept.delete()
+    for _ in range(6):
+        kinds = [type(action).__name__ for action in plan(kept).actions]
+        if "Delete" in kinds:
+            assert kept.record.resting_on is not None
+            assert kinds.index("Delete") < kinds.index("DropFinalizer")
+            return
+        kept.go()
+    raise AssertionError("the child was not deleted")
+
+
+def test_a_pipeline_that_is_created_again_goes_on_where_it_stopped():
+    again = at_rest()
+    again.delete()
+    again.go(rounds=6)
+    again.flink_operator()
+    path = again.record.point(again.record.resting_on).path
+    again.create_again()
+    again.produce(30)
+    again.go(rounds=8)
+    assert again.record.launch.point == path
+    assert again.stateless_starts == []
+    assert again.missing_or_doubled() is None
+    assert again.kafka_end == int(again.table[-1].properties["span"].split("-")[1])
+
+
+@pytest.mark.parametrize("how", ["the policy", "the annotation"])
+def test_force_goes_at_once(how):
+    forced = at_rest(deletion={"policy": "Force" if how == "the policy" else "Block"})
+    if how == "the annotation":
+        forced.annotations[FORCE_DELETE_ANNOTATION] = "true"
+    forced.delete()
+    forced.reconcile()
+    assert forced.gone
+    assert forced.child.deleting
+
+
+def test_block_refuses_without_a_recent_point_and_goes_on_once_there_is_one():
+    blocked = at_rest(deletion={"policy": "Block"})
+    blocked.go(600, rounds=4)
+    blocked.delete()
+    assert stalled(blocked) == "DeletionBlocked"
+    assert SAVEPOINT_ANNOTATION in blocked.condition("Stalled")["message"]
+    blocked.go(rounds=3)
+    assert blocked.cluster.job.state == "RUNNING", "meanwhile it is cared for"
+    blocked.annotations[SAVEPOINT_ANNOTATION] = "1"
+    blocked.go(rounds=14)
+    assert blocked.gone
+
+
+def test_a_job_that_does_not_run_holds_retain_and_the_message_names_the_way_on():
+    sick = at_rest()
+    sick.fail_job()
+    sick.faults = {"flink operator down"}
+    sick.child.job_state = "RESTARTING"
+    sick.delete()
+    assert stalled(sick) == "DeletionWaits"
+    assert FORCE_DELETE_ANNOTATION in sick.condition("Stalled")["message"]
+    assert not sick.gone
+
+
+def test_a_job_that_flink_gave_up_is_kept_from_its_last_checkpoint():
+    down = at_rest()
+    down.fail_job(for_good=True)
+    down.flink_operator()
+    down.delete()
+    down.go(rounds=8)
+    assert down.gone
+    assert "/chk-" in down.record.point(down.record.resting_on).path
+    down.flink_operator()
+    down.create_again()
+    down.go(rounds=8)
+    assert down.missing_or_doubled() is None
+    assert down.stateless_starts == []
+
+
+@pytest.mark.parametrize("image", ["flink:no-image", "flink:never-runs"])
+def test_a_stream_that_never_ran_holds_nothing_and_may_begin_anew(image):
+    never = world(image=image)
+    never.go(rounds=6)
+    never.delete()
+    never.go(rounds=2)
+    assert never.gone
+    never.flink_operator()
+    never.create_again()
+    never.edit(image="flink:1")
+    never.go(rounds=10)
+    assert never.cluster.job.state == "RUNNING"
+
+
+def test_without_the_flink_crds_the_finalizer_does_not_get_stuck():
+    bare = at_rest()
+    bare.delete()
+    bare.remove_flink_crds()
+    bare.go()
+    assert bare.gone
+    assert bare.capabilities == Capabilities()
+
+
+def test_a_deployment_that_is_not_ours_is_not_deleted_with_the_pipeline():
+    taken = world()
+    taken.go()
+    taken.child.annotations, taken.record_data = {}, {}
+    taken.delete()
+    taken.go()
+    assert taken.gone
+    assert not taken.child.deleting
+
+
+def test_an_upgrade_under_way_does_not_hold_a_deletion():
+    busy = upgraded("flink:2-no-image")
+    busy.delete()
+    busy.go(rounds=4)
+    assert busy.gone
+    assert busy.record.resting_on is not None
+
+
+def test_a_stop_under_way_is_seen_through_before_the_deletion():
+    busy = at_rest()
+    busy.edit(image="flink:2")
+    busy.reconcile()
+    busy.delete()
+    busy.go(rounds=6)
+    assert busy.gone
+    assert busy.record.point(busy.record.resting_on).trigger == "upgrade"
+
+
+def test_once_let_go_nothing_more_is_done():
+    done = at_rest(deletion={"policy": "Force"})
+    done.delete()
+    done.reconcile()
+    assert plan(done).actions == ()
+    assert plan(done).statuses == ()
+
+
+def test_a_suspended_pipeline_is_deleted_without_a_further_savepoint():
+    resting = at_rest()
+    resting.suspend()
+    until(resting, "Suspended")
+    points = resting.record.points
+    resting.delete()
+    resting.go(rounds=2)
+    assert resting.gone
+    assert resting.record.points == points

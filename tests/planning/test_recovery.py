@@ -1,0 +1,345 @@
+"""Recovery points, going back to one, and what happens when Flink has given up."""
+
+import itertools
+from datetime import timedelta
+
+import pytest
+
+from lakehouse_contract import commits
+from lakehouse_operator.planning.observed import Commit, TableView
+from lakehouse_operator.planning.points import resolve
+from lakehouse_operator.planning.situation import (
+    RESTORE_ANNOTATION,
+    RESTORE_ANYWAY_ANNOTATION,
+    RETRY_ANNOTATION,
+    SAVEPOINT_ANNOTATION,
+)
+from planning.stream_scenes import at_rest, child, plan, reasons, stalled, until, world
+from planning.world import START, TABLE
+
+
+def history(*entries: tuple[str, int] | None) -> TableView:
+    """A table whose commits are of (job, checkpoint); None is a commit of maintenance. Snapshot ids count from 1."""
+    made = []
+    for number, entry in enumerate(entries, start=1):
+        properties = (
+            {commits.FLINK_JOB_ID: entry[0], commits.FLINK_MAX_COMMITTED_CHECKPOINT_ID: str(entry[1])} if entry else {}
+        )
+        made.append(Commit(id=number, parent=number - 1, committed_at=START, operation="append", properties=properties))
+    return TableView(name=TABLE, commits=tuple(made))
+
+
+@pytest.mark.parametrize(
+    ("bronze", "checkpoint", "at_rest", "answer"),
+    [
+        pytest.param(history(("a", 1), ("a", 2)), 2, False, (False, None), id="a later commit must be there first"),
+        pytest.param(history(("a", 1), ("a", 2)), 2, True, (True, 2), id="a stopped job commits nothing more"),
+        pytest.param(history(("a", 1), ("a", 3)), 2, False, (True, 1), id="the newest not above the savepoint's"),
+        pytest.param(
+            history(("a", 1), None, ("a", 3)), 2, False, (True, 1), id="maintenance in between is no commit of it"
+        ),
+        pytest.param(history(("a", 1), ("b", 1)), 2, False, (True, 1), id="another job has taken over"),
+        pytest.param(history(("b", 5)), 2, False, (False, None), id="checkpoints of another job do not count"),
+        pytest.param(history(("b", 7), ("a", 3)), 2, False, (True, 1), id="the job had not committed yet"),
+        pytest.param(history(("a", 3)), 2, False, (True, None), id="bronze had no commit yet, and has now"),
+        pytest.param(None, 2, True, (True, None), id="there is no table yet"),
+        pytest.param(None, 2, False, (False, None), id="there is no table yet, and the job goes on"),
+    ],
+)
+def test_the_snapshot_of_a_savepoint(bronze, checkpoint, at_rest, answer):
+    assert resolve("a", checkpoint, bronze, at_rest=at_rest) == answer
+
+
+# --- taking points ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("snapshots", [True, False])
+def test_a_savepoint_that_is_asked_for_is_taken_once_for_each_token(snapshots):
+    asked = world()
+    asked.capabilities = type(asked.capabilities)(
+        flink_versions=frozenset({"v2_1"}), state_snapshots=snapshots, savepoint_redeploy=True
+    )
+    asked.go(rounds=22)
+    asked.annotations[SAVEPOINT_ANNOTATION] = "before-the-party"
+    asked.go(rounds=8)
+    manual = [point for point in asked.record.points if point.trigger == "manual"]
+    assert len(manual) == 1
+    assert manual[0].proven
+    assert asked.snapshots == {}, "nothing is left behind"
+    asked.annotations[SAVEPOINT_ANNOTATION] = "and-after"
+    asked.go(rounds=8)
+    assert len([point for point in asked.record.points if point.trigger == "manual"]) == 2
+
+
+def test_the_files_of_a_savepoint_stay_when_its_object_is_deleted():
+    asked = at_rest()
+    asked.annotations[SAVEPOINT_ANNOTATION] = "1"
+    manifest = next(a.manifest for a in plan(asked).actions if type(a).__name__ == "CreateOnce")
+    assert manifest["kind"] == "FlinkStateSnapshot"
+    assert manifest["spec"]["savepoint"]["disposeOnDelete"] is False
+
+
+def test_a_savepoint_that_fails_is_an_event_and_not_tried_for_ever():
+    failing = at_rest()
+    failing.faults = {"savepoints fail"}
+    failing.annotations[SAVEPOINT_ANNOTATION] = "1"
+    failing.go(rounds=6)
+    assert "SavepointFailed" in reasons(failing)
+    assert failing.record.pending is None
+    assert plan(failing).actions == ()
+
+
+def test_savepoints_come_by_schedule_and_the_oldest_go():
+    scheduled = at_rest(recoveryPoints={"interval": "1h", "keep": 2})
+    scheduled.go(300, rounds=60)
+    points = scheduled.record.points
+    assert len(points) == 2
+    assert all(point.trigger == "schedule" and point.proven for point in points)
+    assert set(scheduled.tags) == {f"recovery-{point.name}" for point in points}
+
+
+def test_an_interval_of_zero_takes_none():
+    never = at_rest(recoveryPoints={"interval": "0s"})
+    never.go(600, rounds=20)
+    assert never.record.points == ()
+
+
+def test_points_by_hand_and_those_that_are_needed_stay():
+    kept = at_rest(recoveryPoints={"interval": "1h", "keep": 1})
+    kept.annotations[SAVEPOINT_ANNOTATION] = "1"
+    kept.go(rounds=6)
+    kept.suspend()
+    until(kept, "Suspended")
+    resting = kept.record.resting_on
+    kept.go(3600, rounds=4)
+    names = [point.name for point in kept.record.points]
+    assert resting in names
+    assert any(name.startswith("manual-") for name in names)
+
+
+def test_a_point_whose_files_are_gone_is_no_longer_proven_and_that_is_news():
+    gone = at_rest()
+    del gone.store[gone.record.points[0].path]
+    gone.go()
+    assert not gone.record.points[0].proven
+    assert "RecoveryPointLost" in reasons(gone)
+    assert gone.condition("RecoveryPointCurrent")["status"] == "False"
+
+
+def test_a_store_that_does_not_answer_takes_nothing_back():
+    dark = at_rest()
+    dark.faults = {"store down"}
+    dark.go(rounds=3)
+    assert dark.record.points[0].proven
+
+
+def test_a_tag_that_somebody_removed_is_set_again():
+    untagged = at_rest()
+    untagged.tags.clear()
+    untagged.go()
+    assert list(untagged.tags) == [f"recovery-{untagged.record.points[0].name}"]
+
+
+# --- going back to one ------------------------------------------------------------------------------------------------
+
+
+def rewindable(**how):
+    made = at_rest(**how)
+    for _ in range(6):
+        made.produce(20)
+        made.go()
+    return made
+
+
+def test_a_restore_takes_stream_and_bronze_back_together_and_marks_the_days():
+    back = rewindable()
+    point = back.record.points[0]
+    head = back.table[-1].id
+    back.annotations[RESTORE_ANNOTATION] = point.name
+    until(back, "Rewinding")
+    until(back, "Running")
+    assert back.record.launch.point == point.path
+    assert head not in [commit.id for commit in back.table]
+    assert [name for name in back.tags if name.startswith("discarded-")]
+    assert back.record.stale_days == ("2026-01-31",)
+    assert back.status["stale"] == [
+        {"first": "2026-01-31", "last": "2026-01-31", "stage": "silver", "reason": "Rewind"}
+    ]
+    back.go(rounds=3)
+    assert back.missing_or_doubled() is None
+    assert back.kafka_end == int(back.table[-1].properties["span"].split("-")[1]), "everything is read again"
+
+
+def test_a_restore_is_carried_out_once():
+    back = rewindable()
+    back.annotations[RESTORE_ANNOTATION] = back.record.points[0].name
+    until(until(back, "Rewinding"), "Running")
+    back.go(rounds=5)
+    assert reasons(back).count("BronzeRolledBack") == 1
+    back.annotations[RESTORE_ANNOTATION] = back.record.points[0].name + "/again"
+    back.go()
+    assert back.record.operation.kind == "rewind"
+
+
+def test_a_point_after_the_one_gone_back_to_is_discarded():
+    back = rewindable()
+    first = back.record.points[0].name
+    back.annotations[SAVEPOINT_ANNOTATION] = "1"
+    back.go(rounds=6)
+    later = back.record.points[-1].name
+    back.annotations[RESTORE_ANNOTATION] = first
+    until(until(back, "Rewinding"), "Running")
+    assert back.record.point(later).discarded
+    back.annotations[RESTORE_ANNOTATION] = later
+    back.go(rounds=2)
+    assert back.condition("RequestRefused")["reason"] == "RecoveryPointNotProven"
+    assert back.condition("Ready")["status"] == "True", "the stream is not touched"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason", "says"),
+    [
+        pytest.param(
+            lambda w: w.annotations.update({RESTORE_ANNOTATION: "nosuch"}),
+            "UnknownRecoveryPoint",
+            "known are: schedule-",
+            id="an unknown point",
+        ),
+        pytest.param(lambda w: setattr(w, "observing", False), "RewindNotObserved", "can't read", id="no observation"),
+        pytest.param(lambda w: w.store.clear(), "RecoveryPointNotProven", "can't be read", id="files that are gone"),
+        pytest.param(
+            lambda w: setattr(w, "kafka_start", 210), "KafkaGone", "bronze would lose up to", id="events that are gone"
+        ),
+        pytest.param(
+            lambda w: w.table.__delitem__(slice(0, 8)), "SnapshotGone", "not an ancestor", id="a snapshot that is gone"
+        ),
+    ],
+)
+def test_a_restore_is_refused(spoil, reason, says):
+    back = rewindable()
+    before = back.record.deployed
+    back.annotations[RESTORE_ANNOTATION] = back.record.points[0].name
+    spoil(back)
+    back.reconcile()
+    refused = back.condition("RequestRefused")
+    assert refused["reason"] == reason
+    assert says in refused["message"]
+    assert back.record.operation is None
+    assert back.record.deployed == before
+
+
+def test_a_person_may_accept_what_kafka_has_lost():
+    back = rewindable()
+    name = back.record.points[0].name
+    back.kafka_start = 210
+    back.annotations.update({RESTORE_ANNOTATION: name, RESTORE_ANYWAY_ANNOTATION: name})
+    back.reconcile()
+    assert back.record.operation.kind == "rewind"
+
+
+def test_a_restore_of_a_job_that_does_not_run_needs_no_savepoint_of_it():
+    back = rewindable()
+    back.fail_job(for_good=True)
+    back.flink_operator()
+    back.annotations[RESTORE_ANNOTATION] = back.record.points[0].name
+    until(until(back, "Rewinding"), "Running")
+    back.go(rounds=3)
+    assert back.missing_or_doubled() is None
+
+
+def test_a_suspended_stream_that_is_restored_stays_suspended():
+    back = rewindable()
+    first = back.record.points[0]
+    back.suspend()
+    until(back, "Suspended")
+    back.annotations[RESTORE_ANNOTATION] = first.name
+    back.go(rounds=6)
+    assert back.record.resting_on == first.name
+    assert back.cluster is None
+    back.suspend(False)
+    until(back, "Running")
+    assert back.record.launch.point == first.path
+    back.go(rounds=2)
+    assert back.missing_or_doubled() is None
+
+
+def test_a_rewind_survives_a_crash_right_after_bronze_was_rolled_back():
+    back = rewindable()
+    back.annotations[RESTORE_ANNOTATION] = back.record.points[0].name
+    until(back, "Rewinding")
+    while back.record.operation.stage != "rewinding" or not back.record.stale_days:
+        back.go()
+    status, record = back.status, back.record_data
+    back.go()
+    back.status, back.record_data = status, record  # as if the round had not written what came after
+    until(back, "Running")
+    back.go(rounds=3)
+    assert back.missing_or_doubled() is None
+
+
+# --- beyond Flink's own restarts --------------------------------------------------------------------------------------
+
+
+def failed(**how):
+    made = at_rest(**how)
+    made.fail_job(for_good=True)
+    made.flink_operator()
+    return made
+
+
+def test_a_failed_job_is_started_again_from_its_newest_state_after_a_while():
+    down = failed()
+    down.reconcile()
+    assert down.condition("Ready")["reason"] == "Recovering"
+    assert child(down) is None, "not at once"
+    down.now += timedelta(minutes=1)
+    assert (child(down)["job"]["upgradeMode"], child(down)["restartNonce"]) == ("last-state", 1)
+    until(down, "Running")
+    assert down.stateless_starts == []
+    assert down.missing_or_doubled() is None
+
+
+def test_recovery_is_ever_more_patient_and_not_for_ever():
+    down = failed(restart={"recovery": {"retries": 3, "backoff": "1m", "maxBackoff": "3m"}})
+    attempts = []
+    for _ in range(120):
+        down.go(30)
+        if down.cluster and down.cluster.job and down.cluster.job.state == "RUNNING":
+            attempts.append(down.now)
+            down.fail_job(for_good=True)
+    assert len(attempts) == 3
+    waits = [later - earlier for earlier, later in itertools.pairwise(attempts)]
+    assert waits == sorted(waits)
+    assert stalled(down) == "RecoveryExhausted"
+    down.annotations[RETRY_ANNOTATION] = "1"
+    until(down, "Running", seconds=60)
+
+
+def test_after_running_well_for_long_enough_the_count_starts_again():
+    down = failed()
+    until(down, "Running", seconds=60)
+    assert down.status["stream"]["recoveries"] == 1
+    down.go(600, rounds=9)
+    assert down.record.recoveries is None
+
+
+def test_while_flink_restarts_the_job_by_itself_it_is_left_alone():
+    busy = at_rest()
+    busy.fail_job()
+    busy.faults = {"flink operator down"}
+    busy.child.job_state = "RESTARTING"
+    for _ in range(40):
+        assert child(busy) is None
+        busy.reconcile()
+        busy.now += timedelta(minutes=1)
+    assert busy.condition("Ready")["reason"] == "NotRunning"
+
+
+def test_when_the_metadata_is_gone_it_goes_back_to_the_newest_proven_point():
+    lost = rewindable()
+    lost.kill_job_manager()
+    lost.ha, lost.ha_exists = None, False
+    until(until(lost, "Rewinding", seconds=60), "Running", seconds=60)
+    assert lost.stateless_starts == []
+    lost.go(rounds=3)
+    assert lost.missing_or_doubled() is None

@@ -1,0 +1,69 @@
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.parametrize("folder", ["operator", "jobs"])
+def test_a_workshop_folder_is_no_package(root: Path, folder: str) -> None:
+    """A package called `operator` hides the standard library's and breaks `collections`."""
+    assert (root / folder).is_dir()
+    assert not (root / folder / "__init__.py").exists()
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add((node.module or "").partition(".")[0])
+    return names
+
+
+def test_the_setup_needs_nothing_but_python(root: Path) -> None:
+    scripts = list((root / "setup").glob("*.py"))
+    assert scripts
+    for path in scripts:
+        foreign = imported(path) - sys.stdlib_module_names - {script.stem for script in scripts}
+        assert not foreign, f"{path.name} imports {foreign}"
+
+
+def test_the_downloader_needs_none_of_the_other_scripts(root: Path) -> None:
+    """An image is built with `setup/jars.py` and the lock alone."""
+    assert imported(root / "setup" / "jars.py") <= sys.stdlib_module_names
+
+
+def make(root: Path, *arguments: str) -> str:
+    return subprocess.run(["make", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout
+
+
+def test_make_alone_lists_every_target(root: Path) -> None:
+    help_text = make(root)
+
+    listed = {line.split()[1] for line in help_text.splitlines() if line.startswith("  make ")}
+    phony = {
+        name
+        for line in (root / "Makefile").read_text().splitlines()
+        if line.startswith(".PHONY:")
+        for name in line.removeprefix(".PHONY:").split()
+    }
+    assert listed == phony
+    assert {"demo", "test", "check", "format", "setup", "clean"} <= listed
+
+
+@pytest.mark.parametrize(
+    ("variables", "command"),
+    [
+        ([], "lakehouse demo"),
+        (["EVENTS=1000"], "lakehouse demo --events '1000'"),
+        (["EVENTS=1000", "KEEP=1"], "lakehouse demo --events '1000' --keep"),
+        (["KEEP=0"], "lakehouse demo"),
+    ],
+)
+def test_the_demo_is_told_how_many_events_and_whether_to_stay(root: Path, variables: list[str], command: str) -> None:
+    last = make(root, "--dry-run", "demo", *variables).splitlines()[-1]
+
+    assert " ".join(last.split()).endswith(command)
