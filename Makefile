@@ -18,7 +18,7 @@ demo: setup ## Run the pipeline on this machine (EVENTS=1000000: so many events,
 
 .PHONY: down
 down: ## Stop what KEEP=1 left up
-	@if [ -d .lakehouse/demo ] && [ -x $(BIN)/lakehouse ]; then $(BIN)/lakehouse local down; fi
+	@if [ -d .lakehouse/demo ] && [ -x $(BIN)/lakehouse ]; then $(BIN)/lakehouse local down demo; fi
 
 ##@ Develop
 
@@ -56,6 +56,10 @@ generate: setup ## Make CRDs, reference pages and golden manifests anew; look at
 .PHONY: bench-bronze
 bench-bronze: setup ## Measure bronze: catch-up throughput, and where the time goes
 	$(BIN)/python -m benchmarks.bronze
+
+.PHONY: bench-operator
+bench-operator: setup control-plane ## Measure the operator: latency, requests, CPU and memory (PIPELINES=1000)
+	$(BIN)/python -m benchmarks.operator $(if $(PIPELINES),--pipelines '$(PIPELINES)')
 
 ##@ Maintain
 

@@ -73,7 +73,7 @@ def _world(options: argparse.Namespace) -> Iterator[World]:
     with tempfile.TemporaryDirectory(prefix="bronze-benchmark-") as folder:
         directory = Path(folder)
         with Processes(directory / "records", directory / "log") as processes:
-            broker = kafka.start(processes, found, directory / "kafka")
+            broker = kafka.start(processes, found, directory / "kafka", optimized=True)
             memory = flink.TaskManagerMemory(task_heap=1200, managed=options.managed_memory, network=192)
             cluster = flink.start(
                 processes, found, directory / "flink", port=None, slots=options.parallelism, memory=memory

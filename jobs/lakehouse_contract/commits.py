@@ -21,6 +21,8 @@ after it. Empty means none, `ALL_DAYS` means that any may have changed."""
 ALL_DAYS = "all"
 MODEL = "lakehouse.model"
 """Snapshot property: the hash of the gold model's definition that the table was computed with."""
+RECOVERY_TAG = "recovery-"
+"""How the tags on bronze begin that keep the snapshots of recovery points. A rewind goes back along main to them."""
 _SOURCE = "lakehouse.source."
 
 

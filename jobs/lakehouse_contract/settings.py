@@ -192,10 +192,16 @@ class OwnJobSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompactionSettings:
-    """Small files are rewritten into large ones, in days that got no rows for a while."""
+    """Small files are rewritten into large ones, in days that got no rows for a while.
+
+    A day is rewritten when it has `min_input_files` small files or deletes. `max_bytes` bounds what one run rewrites of
+    one table; the next run goes on.
+    """
 
     target_file_bytes: int = checked(at_least(1), default=268_435_456)
     min_age_seconds: int = checked(at_least(0), default=7200)
+    min_input_files: int = checked(at_least(2), default=5)
+    max_bytes: int = checked(at_least(1), default=107_374_182_400)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,11 +215,22 @@ class ExpirySettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaintenanceSettings:
-    """The batch job that keeps a pipeline's tables in good shape. What is None is not done."""
+    """The batch job that keeps a pipeline's tables in good shape. What is None is not done.
+
+    `tables` are all tables of the pipeline, `bronze_table` among them. `readers` are those whose commits say how far
+    they have come in bronze: until each of them has said so, no snapshot of bronze is removed.
+    """
 
     pipeline: str = checked(_pipeline)
     catalog: CatalogSettings
     run: RunSettings
+    bronze_table: str = checked(qualified)
     tables: tuple[str, ...] = checked(not_empty)
+    readers: tuple[str, ...] = ()
     compaction: CompactionSettings | None = None
     expiry: ExpirySettings | None = None
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in (self.bronze_table, *self.readers) if name not in self.tables]
+        if unknown:
+            raise SettingsRefused((Problem("tables", f"must hold {', '.join(unknown)}"),))

@@ -8,19 +8,23 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from lakehouse_contract import decoding
 from lakehouse_contract.commits import ExitCode
 from lakehouse_contract.decoding import Problem, SettingsRefused
-from lakehouse_contract.settings import DayRange, GoldSettings, SilverSettings
+from lakehouse_contract.settings import GoldSettings, MaintenanceSettings, SilverSettings
+from lakehouse_jobs import java_failures
 from lakehouse_jobs.expressions import first_sentence
 from lakehouse_jobs.iceberg_commits import Conflict, Missing
 from lakehouse_jobs.quality import BadData
 from lakehouse_jobs.spark_session import open_session
 
-Settings = TypeVar("Settings", SilverSettings, GoldSettings)
+_DATA_EXCEPTION = "SQLSTATE: 22"
+"""The class of SQLSTATE that stands for a value that the SQL can't compute with."""
+Settings = TypeVar("Settings", SilverSettings, GoldSettings, MaintenanceSettings)
 Result = dict[str, Any]
 
 
@@ -38,9 +42,19 @@ def run_from_command_line(
     parser.add_argument("--from", dest="first", metavar="DAY", help="recompute the event days from this one ...")
     parser.add_argument("--to", dest="last", metavar="DAY", help="... to this one")
     options = parser.parse_args(arguments)
+    return execute(stage, lambda: _with_days(decoding.from_json(kind, options.settings), options), run, environment)
+
+
+def execute(
+    stage: str,
+    read: Callable[[], Settings],
+    run: Callable[[SparkSession, Settings, datetime], Result],
+    environment: Mapping[str, str] = os.environ,
+) -> int:
+    """Read a job's settings and run it, report how it ended, and answer its exit code (`commits.ExitCode`)."""
     started = datetime.now(tz=UTC)  # noqa: TID251 - this is the edge
     try:
-        settings = _with_days(decoding.from_json(kind, options.settings), options)
+        settings = read()
         session = open_session(settings.catalog, environment, f"{settings.pipeline}-{stage}")
         result = run(session, settings, started)
     except SettingsRefused as refused:
@@ -49,12 +63,22 @@ def run_from_command_line(
         return _ended(ExitCode.BAD_DATA, stage, str(bad))
     except (Conflict, Missing) as unavailable:
         return _ended(ExitCode.UNAVAILABLE, stage, str(unavailable))
-    except PySparkException as error:
-        # SQLSTATE class 22 is a data exception: a value that the SQL can't compute with.
-        data = (error.getSqlState() or "").startswith("22")
-        return _ended(ExitCode.BAD_DATA if data else ExitCode.CODE, stage, first_sentence(error))
+    except (PySparkException, Py4JJavaError) as error:
+        return _ended(*_classed(error, stage))
     _report({"stage": stage, "outcome": "succeeded", **result})
     return ExitCode.SUCCEEDED
+
+
+def _classed(error: PySparkException | Py4JJavaError, stage: str) -> tuple[ExitCode, str, str]:
+    """The exit code of a failure that came from the JVM, and what it says."""
+    java = isinstance(error, Py4JJavaError)
+    trace = str(error) if java else f"{error}\n{getattr(error, '_stackTrace', '')}"
+    said = str(error.java_exception.toString()).split("\n", 1)[0] if java else first_sentence(error)
+    if "java.lang.OutOfMemoryError" in trace:
+        return ExitCode.OUT_OF_MEMORY, stage, said
+    if what := java_failures.unreachable(trace):
+        return ExitCode.UNAVAILABLE, stage, f"can't be reached: {what}"
+    return ExitCode.BAD_DATA if _DATA_EXCEPTION in trace else ExitCode.CODE, stage, said
 
 
 def _with_days(settings: Settings, options: argparse.Namespace) -> Settings:
@@ -66,9 +90,9 @@ def _with_days(settings: Settings, options: argparse.Namespace) -> Settings:
         return settings
     if first is None or last is None:
         raise SettingsRefused((Problem("--from", "--from and --to go together"),))
-    pinned = settings.run.days.at_snapshot if settings.run.days else None
     raw = decoding.encode(settings)
-    raw["run"]["days"] = decoding.encode(DayRange(first=first, last=last, at_snapshot=pinned))
+    pinned = {"atSnapshot": settings.run.days.at_snapshot} if settings.run.days else {}
+    raw["run"]["days"] = {"first": first, "last": last, **pinned}
     return decoding.decode(type(settings), raw)
 
 

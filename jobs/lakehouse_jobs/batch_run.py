@@ -2,18 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Generic, Literal, TypeVar
 
 from pyspark.sql import Column
 from pyspark.sql import functions as fn
 
 from lakehouse_contract import commits
-from lakehouse_contract.settings import GoldSettings, SilverSettings
+from lakehouse_contract.settings import GoldSettings, MaintenanceSettings, SilverSettings
 from lakehouse_jobs.iceberg_commits import Lakehouse
 from lakehouse_jobs.table_history import History
 
-Settings = TypeVar("Settings", SilverSettings, GoldSettings)
+Settings = TypeVar("Settings", SilverSettings, GoldSettings, MaintenanceSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class BatchRun(Generic[Settings]):
     lakehouse: Lakehouse
     settings: Settings
     started: datetime
-    stage: Literal["silver", "gold"]
+    stage: Literal["silver", "gold", "maintenance"]
 
     def properties(self, sources: Mapping[str, int], touched_days: frozenset[str] | None) -> dict[str, str]:
         """The properties of a snapshot that the run commits.
@@ -46,7 +46,7 @@ class BatchRun(Generic[Settings]):
 
     def audit(self, source_snapshot: int | None = None) -> list[Column]:
         """The `_audit` columns as literals. Without a source snapshot there is no column for it."""
-        moment = f"TIMESTAMP '{self.started.strftime('%Y-%m-%d %H:%M:%S.%f')} UTC'"
+        moment = f"TIMESTAMP '{self.started.astimezone(UTC).strftime('%Y-%m-%d %H:%M:%S.%f')} UTC'"
         run = self.settings.run
         columns: list[Column] = [fn.lit(run.id).alias("_audit_run_id"), fn.lit(run.revision).alias("_audit_revision")]
         if source_snapshot is not None:

@@ -39,7 +39,8 @@ def unseen(lakehouse: Lakehouse, bronze: History, reading: SourceRange, held: Se
     if isinstance(reading, Rewritten):
         return rows.where(_in_files_of(lakehouse, bronze, reading))
     if isinstance(reading, Unknown):
-        taken = [_taken_in_order(lakehouse, bronze, history) for history in held]
+        come_to = frozenset.intersection(*(history.marks(bronze.table) for history in held))
+        taken = [_taken_in_order(lakehouse, history, come_to) for history in held]
         return rows.where(_arrived_since([origins for origins in taken if origins is not None]))
     return rows
 
@@ -49,21 +50,24 @@ def _in_files_of(lakehouse: Lakehouse, bronze: History, reading: Rewritten) -> C
     came_with = fn.col("snapshot_id").isin(list(reading.written)) & (fn.col("status") != _DELETED)
     lowest = fn.col("readable_metrics.kafka_timestamp.lower_bound")
     files = lakehouse.entries(bronze.table, reading.upto).where(came_with)
-    row = files.agg(fn.min(lowest).alias("lowest"), fn.count_if(lowest.isNull()).alias("unknown")).collect()[0]
+    row = files.agg(
+        fn.unix_micros(fn.min(lowest)).alias("lowest"), fn.count_if(lowest.isNull()).alias("unknown")
+    ).collect()[0]
     if row["unknown"]:
         return fn.lit(True)
-    return fn.lit(False) if row["lowest"] is None else fn.col("kafka_timestamp") >= fn.lit(row["lowest"])
+    return fn.lit(False) if row["lowest"] is None else fn.col("kafka_timestamp") >= _instant(row["lowest"])
 
 
-def _taken_in_order(lakehouse: Lakehouse, bronze: History, history: History) -> DataFrame | None:
-    """Where the rows came from that a table took as it went along, by the marks that its commits still tell.
+def _taken_in_order(lakehouse: Lakehouse, history: History, come_to: frozenset[int]) -> DataFrame | None:
+    """Where the rows came from that a table took as it went along: those of the snapshots that all have come to.
 
-    A run over days takes rows ahead of others that are still to come: such rows tell nothing about what is missing.
+    Others tell nothing about what is missing: a run over days takes rows ahead of some that are still to come, and a
+    run that crashed has brought the quarantine farther than the table.
     """
-    marks, rows = history.marks(bronze.table), stored(lakehouse, history, None)
-    if rows is None or not marks:
+    rows = stored(lakehouse, history, None)
+    if rows is None or not come_to:
         return None
-    return rows.where(fn.col("_audit_source_snapshot").isin(list(marks))).select(*_ORIGIN)
+    return rows.where(fn.col("_audit_source_snapshot").isin(list(come_to))).select(*_ORIGIN)
 
 
 def _arrived_since(taken: Sequence[DataFrame]) -> Column:
@@ -77,11 +81,16 @@ def _arrived_since(taken: Sequence[DataFrame]) -> Column:
     newest = (
         reduce(DataFrame.unionByName, taken)
         .groupBy("kafka_partition")
-        .agg(fn.max("kafka_timestamp").alias("at"), fn.max("kafka_offset").alias("offset"))
+        .agg(fn.unix_micros(fn.max("kafka_timestamp")).alias("at"), fn.max("kafka_offset").alias("offset"))
     )
     partition, condition, known = fn.col("kafka_partition"), fn.lit(False), []
     for row in newest.collect():
-        later = (fn.col("kafka_timestamp") >= fn.lit(row["at"])) | (fn.col("kafka_offset") > fn.lit(row["offset"]))
+        later = (fn.col("kafka_timestamp") >= _instant(row["at"])) | (fn.col("kafka_offset") > fn.lit(row["offset"]))
         condition |= (partition == fn.lit(row["kafka_partition"])) & later
         known.append(row["kafka_partition"])
     return condition | ~partition.isin(known)
+
+
+def _instant(microseconds: int) -> Column:
+    """An instant as a literal. Python's datetimes would go through the driver's own time zone, where hours repeat."""
+    return fn.timestamp_micros(fn.lit(microseconds))

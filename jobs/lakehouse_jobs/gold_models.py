@@ -62,6 +62,7 @@ def check(run: GoldRun, sources: Mapping[str, History]) -> list[Query]:
             query = sql_models.parse(run.lakehouse.spark, run.lakehouse.catalog, model, tuple(tables))
             rows = sql_models.bind(run.lakehouse.spark, query, tables)
             sql_models.check_columns(model, rows)
+            sql_models.check_as_of(model, rows)
         except SettingsRefused as refused:
             problems += [Problem(f"models[{number}].{problem.path}", problem.message) for problem in refused.problems]
             break  # those behind it may read it

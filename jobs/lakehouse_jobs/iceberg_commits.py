@@ -10,12 +10,12 @@ with `Conflict` and nothing is written: two overlapping runs never both succeed.
 - `merge` writes to a branch that starts at the named snapshot and then fast-forwards main to it, which is only
   possible while main still is that snapshot. (A MERGE into main reads the table again, at a snapshot nobody named.)
 
-Compaction changes files and no rows, and is no conflict for the first two.
+Compaction changes files and no rows, so it makes no run fail: a commit that it got in the way of is made again.
 """
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import Any
@@ -37,6 +37,8 @@ STAGED = "lakehouse_staged"
 _DAY_MILLISECONDS = 86_400_000
 _EPOCH = date(1970, 1, 1)
 _CONFLICTS = ("ValidationException", "CommitFailedException")
+_ATTEMPTS = 4
+"""How often a commit is tried that only compaction gets in the way of."""
 _PROPERTY_OPTION = "snapshot-property."
 _PROPERTY_CONF = "spark.sql.iceberg.snapshot-property."
 
@@ -67,9 +69,7 @@ class Lakehouse:
         Raises:
             Missing: There is no such table.
         """
-        loaded = self._load(table)
-        if loaded is None:
-            raise Missing(f"{table} does not exist yet")
+        loaded = self.loaded(table)
         text = self._jvm.org.apache.iceberg.TableMetadataParser.toJson(loaded.operations().current())
         return table_history.from_metadata(table, text)
 
@@ -177,13 +177,39 @@ class Lakehouse:
         Raises:
             Conflict: Another run added or removed matching rows since the snapshot `expected`.
         """
-        writer = rows.writeTo(self.identifier(table)).option("isolation-level", "serializable")
-        if expected is not None:
-            writer = writer.option("validate-from-snapshot-id", str(expected))
-        for key, value in properties.items():
-            writer = writer.option(_PROPERTY_OPTION + key, value)
-        with _conflicts(table):
-            writer.overwrite(where)
+
+        def commit(since: int | None) -> None:
+            writer = rows.writeTo(self.identifier(table)).option("isolation-level", "serializable")
+            if since is not None:
+                writer = writer.option("validate-from-snapshot-id", str(since))
+            for key, value in properties.items():
+                writer = writer.option(_PROPERTY_OPTION + key, value)
+            with conflicts(table):
+                writer.overwrite(where)
+
+        self._despite_compaction(table, expected, commit)
+
+    def _despite_compaction(self, table: str, expected: int | None, commit: Callable[[int | None], None]) -> None:
+        """Make a commit that was computed from the snapshot `expected`; again, where only compaction came in between.
+
+        The rows are the same then, so what was computed is still right.
+        """
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return commit(expected)
+            except Conflict:
+                expected = self._compacted_since(table, expected)
+                if expected is None:
+                    raise
+        return commit(expected)
+
+    def _compacted_since(self, table: str, snapshot: int | None) -> int | None:
+        """Main's snapshot, if it grew from the given one by compaction alone."""
+        history = self.history(table)
+        if snapshot is None or history.head is None:
+            return None
+        steps = history.between(snapshot, history.head)
+        return history.head if steps and all(step.keeps_rows for step in steps) else None
 
     def has_columns(self, table: str, rows: DataFrame, partitions: Sequence[str]) -> bool:
         """Whether a table has just these columns, in this order, and is partitioned by these values."""
@@ -210,7 +236,7 @@ class Lakehouse:
             writer = writer.partitionedBy(*(fn.col(name) for name in partitions))
         for key, value in table_properties.items():
             writer = writer.tableProperty(key, value)
-        with self._stamped(properties), _conflicts(table):
+        with self._stamped(properties), conflicts(table):
             try:
                 writer.createOrReplace() if replace else writer.create()
             except AnalysisException as error:
@@ -243,19 +269,24 @@ class Lakehouse:
             Conflict: Main moved on since.
         """
         branch = f"{STAGED}_{re.sub('[^a-z0-9]', '_', properties[commits.RUN])}"
-        self._stage(table, branch, expected)
         view = "lakehouse_changes"
         changes.createOrReplaceTempView(view)
         name, target = quoted_identifier(key), f"{self.identifier(table)}.branch_{branch}"
-        try:
+
+        def commit(since: int | None) -> None:
+            assert since is not None
+            self._stage(table, branch, since)
             with self._stamped(properties):
                 self.spark.sql(
                     f"MERGE INTO {target} t USING {view} s ON t.{name} = s.{name} "
                     f"WHEN MATCHED AND s.{quoted_identifier(operation)} = 'D' THEN DELETE "
                     "WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *"
                 )
-            with _conflicts(table):
+            with conflicts(table):
                 self._publish(table, branch)
+
+        try:
+            self._despite_compaction(table, expected, commit)
         finally:
             self.spark.catalog.dropTempView(view)
 
@@ -274,12 +305,16 @@ class Lakehouse:
         same += [f"t.{quoted_identifier(name)} = s.{quoted_identifier(name)}" for name in key]
         view = "lakehouse_upserts"
         rows.createOrReplaceTempView(view)
-        try:
-            with self._stamped(properties), _conflicts(table):
+
+        def commit(_: int | None) -> None:
+            with self._stamped(properties), conflicts(table):
                 self.spark.sql(
                     f"MERGE INTO {self.identifier(table)} t USING {view} s ON {' AND '.join(same)} "
                     "WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *"
                 )
+
+        try:
+            self._despite_compaction(table, self.history(table).head, commit)
         finally:
             self.spark.catalog.dropTempView(view)
 
@@ -302,7 +337,7 @@ class Lakehouse:
         append = self._load(table).newAppend()
         for key, value in properties.items():
             append = append.set(key, value)
-        with _conflicts(table):
+        with conflicts(table):
             append.commit()
 
     def tag(self, table: str, name: str, snapshot: int, keep_days: int) -> None:
@@ -310,7 +345,7 @@ class Lakehouse:
         manage = self._load(table).manageSnapshots()
         there = self.history(table).tags
         manage = manage.replaceTag(name, snapshot) if name in there else manage.createTag(name, snapshot)
-        manage.setMaxRefAgeMs(name, keep_days * _DAY_MILLISECONDS).commit()
+        manage.setMaxRefAgeMs(name, self._age_in(table, snapshot, keep_days)).commit()
 
     def _stage(self, table: str, branch: str, snapshot: int) -> None:
         """Begin a branch at a snapshot, in the place of what the same run may have left behind when it crashed."""
@@ -318,7 +353,20 @@ class Lakehouse:
         manage = loaded.manageSnapshots()
         there = loaded.refs().containsKey(branch)
         manage = manage.replaceBranch(branch, snapshot) if there else manage.createBranch(branch, snapshot)
-        manage.setMaxRefAgeMs(branch, _DAY_MILLISECONDS).commit()  # expiry takes what no run comes back for
+        # Expiry takes what no run comes back for.
+        manage.setMaxRefAgeMs(branch, self._age_in(table, snapshot, 1)).commit()
+
+    def _age_in(self, table: str, snapshot: int, days: int) -> int:
+        """The age that a tag or branch at a snapshot will have some days from now, in milliseconds.
+
+        Iceberg counts it from the commit of the snapshot. A table that did not change for a month would lose a new tag,
+        or a branch that a run is just writing to, with the next expiry.
+        """
+        return self._now() - int(self._load(table).snapshot(snapshot).timestampMillis()) + days * _DAY_MILLISECONDS
+
+    def _now(self) -> int:
+        """The instant by Iceberg's clock, in milliseconds since 1970."""
+        return int(self._jvm.java.lang.System.currentTimeMillis())
 
     def _publish(self, table: str, branch: str) -> None:
         try:
@@ -336,6 +384,17 @@ class Lakehouse:
         finally:
             for key in properties:
                 self.spark.conf.unset(_PROPERTY_CONF + key)
+
+    def loaded(self, table: str) -> Any:
+        """The table as Iceberg's own Java object, as it is now.
+
+        Raises:
+            Missing: There is no such table.
+        """
+        found = self._load(table)
+        if found is None:
+            raise Missing(f"{table} does not exist yet")
+        return found
 
     def _load(self, table: str) -> Any:
         try:
@@ -404,7 +463,7 @@ def _iso(days: Iterator[int]) -> frozenset[str]:
 
 
 @contextmanager
-def _conflicts(table: str) -> Iterator[None]:
+def conflicts(table: str) -> Iterator[None]:
     """Tell a conflict from every other failure of a commit."""
     try:
         yield

@@ -23,6 +23,9 @@ _LEAVES = frozenset(
     {"Range", "OneRowRelation", "LocalRelation", "CTERelationRef", "UnionLoopRef", "DataSourceV2Relation"}
 )
 _ROW_BY_ROW = frozenset({"Project", "Filter", "SubqueryAlias", "View", "DataSourceV2Relation"})
+IS_CURRENT = "is_current"
+_LATER = frozenset({IS_CURRENT, "valid_to"})
+"""The columns of a version that later events change. A table that has all of them is a dimension or a copy of one."""
 _TYPES = (
     *("string", "boolean", "tinyint", "smallint", "int", "bigint", "float", "double", "decimal", "date"),
     *("timestamp", "timestamp_ntz", "binary", "array", "map", "struct"),
@@ -173,6 +176,43 @@ def check_columns(model: Model, columns: DataFrame) -> None:
         raise SettingsRefused(tuple(problems))
 
 
+def check_as_of(model: Model, bound: DataFrame) -> None:
+    """Refuse a model by day whose rows of old days would change with every later version of a dimension.
+
+    Only days on which another version was in force are computed again. `valid_to` and `is_current` of a version change
+    with what comes after it, so `is_current` has no place in such a model, and `valid_to` only in conditions.
+
+    Raises:
+        SettingsRefused: The path is `sql`.
+    """
+    if model.kind != "incrementalByDay":
+        return
+    later = {name: set[int]() for name in _LATER}
+    plan = _plan(bound)
+    for leaf in _leaves(plan):
+        columns = {str(column.name()): column.exprId().id() for column in _items(leaf.output())}
+        if columns.keys() >= _LATER:
+            for name in _LATER:
+                later[name].add(columns[name])
+    tainted = set.union(*later.values())
+    for node in _from_leaves(plan):
+        for expression in _items(node.expressions()):
+            used = {attribute.exprId().id() for attribute in _items(expression.references().toSeq())}
+            if used & later[IS_CURRENT] and not _passes_on(expression):
+                raise _refused(f"a model by day must not depend on {IS_CURRENT}: join as of the event's time")
+            if used & tainted and expression.getClass().getSimpleName() == "Alias":
+                tainted.add(expression.exprId().id())
+    given = [column.name() for column in _items(plan.output()) if column.exprId().id() in tainted]
+    if given:
+        raise _refused(
+            f"a model by day must not give {', '.join(given)}: the end of a version changes with what comes after it"
+        )
+
+
+def _passes_on(expression: Any) -> bool:
+    return str(expression.getClass().getSimpleName()) == "AttributeReference"
+
+
 def is_row_by_row(bound: DataFrame) -> bool:
     """Whether each row comes from one row of one table, so that what changed there is all that can change here."""
     plan = _plan(bound)
@@ -209,6 +249,13 @@ def _every(plan: Any) -> Iterator[Any]:
     """Every node of an analyzed plan, with those of its subqueries."""
     for node, _parent in _with_parents(plan):
         yield node
+
+
+def _from_leaves(plan: Any) -> Iterator[Any]:
+    """Every node after those that it is made of."""
+    for child in (*_items(plan.children()), *_items(plan.subqueries())):
+        yield from _from_leaves(child)
+    yield plan
 
 
 def _with_parents(plan: Any, parent: str = "") -> Iterator[tuple[Any, str]]:

@@ -5,7 +5,8 @@ Pure: it reads the JSON of a metadata file (the Iceberg table spec's appendix C)
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from lakehouse_contract import commits
 
@@ -44,6 +45,18 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ref:
+    """A branch or a tag. Iceberg counts the age of either from the commit of its snapshot, in milliseconds."""
+
+    snapshot: int
+    is_branch: bool
+    max_age: int | None = None
+    """Older than this, expiry takes it away."""
+    has_own_retention: bool = False
+    """Whether it says itself, as a branch can, which of its snapshots expiry keeps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class History:
     """A table as one metadata file describes it. `head` is main's snapshot; None for a table that was never written."""
 
@@ -53,6 +66,8 @@ class History:
     tags: Mapping[str, int]
     columns: Mapping[str, str]
     partitions: tuple[str, ...]
+    refs: Mapping[str, Ref] = field(default_factory=dict)
+    """All branches and tags, main among them."""
 
     def ancestors(self, of: int | None = None) -> Iterator[Snapshot]:
         """The snapshot `of` (main's, if none is given) and what it grew from, newest first, as far as it is kept."""
@@ -117,8 +132,18 @@ def from_metadata(table: str, metadata: str) -> History:
         head=refs["main"]["snapshot-id"] if "main" in refs else None,
         snapshots=snapshots,
         tags={name: ref["snapshot-id"] for name, ref in refs.items() if ref["type"] == "tag"},
-        columns={field["name"]: _type(field["type"]) for field in schema["fields"]},
-        partitions=tuple(field["name"] for field in spec["fields"]),
+        columns={each["name"]: _type(each["type"]) for each in schema["fields"]},
+        partitions=tuple(each["name"] for each in spec["fields"]),
+        refs={name: _ref(ref) for name, ref in refs.items()},
+    )
+
+
+def _ref(raw: Mapping[str, Any]) -> Ref:
+    return Ref(
+        snapshot=raw["snapshot-id"],
+        is_branch=raw["type"] == "branch",
+        max_age=raw.get("max-ref-age-ms"),
+        has_own_retention="max-snapshot-age-ms" in raw or "min-snapshots-to-keep" in raw,
     )
 
 

@@ -11,6 +11,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from lakehouse_operator.commands import generate, offline, remote
+from lakehouse_operator.commands import local as local_commands
+from lakehouse_operator.commands.local import EXIT_FAILED, plain_errors
 
 app = typer.Typer(
     help="Streaming lakehouses: Kafka to Flink to bronze to Spark to silver and gold, on Apache Iceberg.",
@@ -22,14 +24,12 @@ app.add_typer(local, name="local")
 generate.register(app)
 offline.register(app)
 remote.register(app)
-
-EXIT_FAILED = 1
-EXIT_INTERRUPTED = 130
+local_commands.register(local)
 
 
 @app.command()
 def demo(
-    events: Annotated[int, typer.Option(min=1_000, help="How many events to send, repeats not counted.")] = 300_000,
+    events: Annotated[int, typer.Option(min=1_000, help="How many events to send, repeats not counted.")] = 200_000,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the engines up, and the stream running.")] = False,
     world: Annotated[str, typer.Option(help="Where it runs: a directory below .lakehouse, made afresh.")] = "demo",
     json: Annotated[Path | None, typer.Option(help="Also write what came out to this file.")] = None,
@@ -43,37 +43,10 @@ def demo(
     from lakehouse_operator.local.demo.screen import Screen  # noqa: PLC0415
 
     options = Options(events=events, keep=keep, world=world, json=json)
-    with _plain_errors(), _interruptible():
+    with plain_errors(), _interruptible():  # its engines have ended when the interruption gets here
         passed = Demo(engines.find(), options, Screen()).run()
     if not passed:
         raise typer.Exit(EXIT_FAILED)
-
-
-@local.command()
-def down(world: Annotated[str, typer.Argument(help="Which world.")] = "demo") -> None:
-    """End every process of a world. Its files stay."""
-    from lakehouse_operator.local import engines  # noqa: PLC0415
-    from lakehouse_operator.local.directory import world_directory  # noqa: PLC0415
-    from lakehouse_operator.local.processes import end_recorded  # noqa: PLC0415
-
-    with _plain_errors():
-        ended = end_recorded(world_directory(engines.find().home, world).records)
-    typer.echo(f"ended {', '.join(ended)}" if ended else f"nothing of {world} was running")
-
-
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Expected failures end the program with their sentence, not with a traceback."""
-    from lakehouse_operator.local.errors import EXPECTED  # noqa: PLC0415
-
-    try:
-        yield
-    except EXPECTED as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(EXIT_FAILED) from None
-    except KeyboardInterrupt:
-        typer.echo("interrupted; nothing was left running", err=True)
-        raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The worlds that the behaviour suite runs in."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -10,13 +11,15 @@ from control_plane.api_server import ControlPlane
 from control_plane.fixtures import new_namespace
 from lakehouse_operator.cluster.client import KubernetesCluster
 from lakehouse_operator.cluster.rest import Login
+from lakehouse_operator.local.objects import InFiles, InMemory
 
 
-@pytest.fixture(params=["fake", "real"])
-async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    """A cluster in memory, then a real API server: the same is true of both."""
-    if request.param == "fake":
-        fake = FakeCluster(namespaces=("one", "one-b"))
+@pytest.fixture(params=["memory", "files", "real"])
+async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    """A local cluster in memory and in files, then a real API server: the same is true of all of them."""
+    if request.param != "real":
+        objects = InMemory() if request.param == "memory" else InFiles(tmp_path / "objects")
+        fake = FakeCluster(namespaces=("one", "one-b"), objects=objects)
         yield World(fake, fake.seen_by("somebody-else"), "one", "one-b")
         return
     plane: ControlPlane = request.getfixturevalue("control_plane")

@@ -58,6 +58,7 @@ TABLES = (
     layout.quarantine(KEYED),
     layout.quality("silver"),
     layout.dimension(DIMENSION, KEYED),
+    layout.refreshes("gold"),
 )
 
 # What each engine calls the same type, written down a second time.

@@ -122,8 +122,11 @@ class ControlPlane:
 
 
 @contextlib.contextmanager
-def running_control_plane() -> Iterator[ControlPlane]:
+def running_control_plane(*options: str) -> Iterator[ControlPlane]:
     """Start etcd and kube-apiserver, with no CRD yet, and stop them at the end.
+
+    Args:
+        options: further options of kube-apiserver.
 
     Raises:
         ControlPlaneFailed: if they can't be built or don't get ready.
@@ -137,7 +140,7 @@ def running_control_plane() -> Iterator[ControlPlane]:
         (folder / "service-accounts.key").write_text(_new_signing_key())
         for attempt in range(1, PORT_ATTEMPTS + 1):
             try:
-                url, pids = _start(binaries, folder, token, processes)
+                url, pids = _start(binaries, folder, token, processes, options)
                 break
             except ControlPlaneFailed as failure:
                 processes.close()
@@ -158,7 +161,9 @@ def _places() -> dict[str, str]:
     return dict(line.split("=", 1) for line in done.stdout.splitlines())
 
 
-def _start(binaries: Path, folder: Path, token: str, processes: contextlib.ExitStack) -> tuple[str, tuple[int, int]]:
+def _start(
+    binaries: Path, folder: Path, token: str, processes: contextlib.ExitStack, options: tuple[str, ...]
+) -> tuple[str, tuple[int, int]]:
     client, peer, secure = _free_ports(3)
     etcd = _spawn(
         folder / "etcd.log",
@@ -189,6 +194,7 @@ def _start(binaries: Path, folder: Path, token: str, processes: contextlib.ExitS
         f"--service-account-key-file={folder / 'service-accounts.key'}",
         f"--service-account-signing-key-file={folder / 'service-accounts.key'}",
         "--service-cluster-ip-range=10.0.0.0/24",
+        *options,
     )
     url = f"https://127.0.0.1:{secure}"
     _wait_until_ready(url, token, folder, {"etcd": etcd, "kube-apiserver": api_server})

@@ -17,7 +17,7 @@ import pytest
 from lakehouse_operator.local import engines as find_engines
 from lakehouse_operator.local.directory import WorldDirectory, world_directory
 from lakehouse_operator.local.engines import Engines
-from lakehouse_operator.local.processes import end_recorded
+from lakehouse_operator.local.processes import end_recorded, recorded
 
 EVENTS = 20_000
 WORLD = "test-demo"
@@ -127,8 +127,8 @@ def test_the_demo_passes_every_check_and_keeps_the_engines_if_asked(
 
     down = [engines.operator_python, "-m", "lakehouse_operator.cli", "local", "down", WORLD]
     ended = subprocess.run(down, capture_output=True, text=True, check=True).stdout
-    assert ended.startswith("ended spark-history-server, ")
-    assert "kafka" in ended
+    assert ended.startswith("ended operator, ")
+    assert "spark-history-server" in ended
     assert processes_of(world) == {}
 
 
@@ -140,7 +140,7 @@ def test_a_second_run_that_is_interrupted_leaves_nothing_running(engines: Engine
     assert processes_of(world)
 
     other = start_demo(engines)
-    assert "another demo is running" in read_until(other, "$never")
+    assert "another program works on" in read_until(other, "$never")
     assert other.wait() == 1
 
     process.send_signal(signal.SIGINT)
@@ -150,3 +150,19 @@ def test_a_second_run_that_is_interrupted_leaves_nothing_running(engines: Engine
     assert "Traceback" not in output + rest
     assert processes_of(world) == {}
     assert list(world.records.iterdir()) == []
+
+
+@pytest.mark.timeout(DEADLINE_SECONDS)
+def test_an_operator_that_dies_ends_the_demo_with_its_name_and_nothing_running(
+    engines: Engines, world: WorldDirectory
+) -> None:
+    process = start_demo(engines)
+    output = read_until(process, r"produced [1-9]")
+    assert process.poll() is None, output
+    [operator] = [record for _, record in recorded(world.records) if record.name == "operator"]
+    os.kill(operator.process.pid, signal.SIGKILL)
+    rest = read_until(process, "$never")
+    assert process.wait() == 1, output + rest
+    assert "error: operator ended with exit code 137" in rest
+    assert "Traceback" not in rest
+    eventually(lambda: processes_of(world) == {}, "everything that it had started is ended")

@@ -40,7 +40,7 @@ def test_a_broker_keeps_topics_records_and_committed_offsets_over_a_restart(
     assert topics.ends("events") == {0: 0, 1: 0}
     assert topics.committed("group", "events") == {0: 0, 1: 0}
 
-    long_ago_ms = 1_000_000_000_000
+    long_ago_ms = 1_000_000_000_000  # the real clock must not make it expire
     producer = Producer({"bootstrap.servers": broker.bootstrap_servers, "log_level": 2})
     for number in range(3):
         producer.produce("events", b"x", partition=1, timestamp=long_ago_ms + number)
@@ -56,7 +56,6 @@ def test_a_broker_keeps_topics_records_and_committed_offsets_over_a_restart(
     assert again.port == broker.port
     topics = Topics(again.bootstrap_servers)
     assert topics.ends("events") == {0: 0, 1: 3}
-    assert topics.offsets_at("events", long_ago_ms + 1) == {0: -1, 1: 1}
     committed = topics.committed("group", "events")
     assert committed == {0: 0, 1: 2}
     assert lag(topics.ends("events"), committed) == 1

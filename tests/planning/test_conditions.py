@@ -45,6 +45,14 @@ def stopping():
     return made
 
 
+def soaking():
+    return until(upgraded("flink:2"), "Soaking")
+
+
+def rolled_back():
+    return until(upgraded("flink:2-crashes"), "Held")
+
+
 @pytest.mark.parametrize(
     ("scene", "ready", "besides"),
     [
@@ -100,7 +108,7 @@ def test_the_status_is_what_the_api_declares(scene):
     assert PipelineStatus.from_raw(deepcopy(status)).to_raw() == status, "no field that the CRD would drop"
 
 
-@pytest.mark.parametrize("scene", [at_rest, suspended, refused, lambda: until(upgraded("flink:2-crashes"), "Held")])
+@pytest.mark.parametrize("scene", [at_rest, suspended, refused, rolled_back])
 def test_time_alone_changes_no_status(scene):
     made = scene()
     made.go(rounds=2)

@@ -147,6 +147,16 @@ def test_a_stop_under_way_is_seen_through_before_the_deletion():
     assert busy.record.point(busy.record.resting_on).trigger == "upgrade"
 
 
+def test_a_resting_stream_whose_point_cannot_be_read_is_not_let_go():
+    resting = at_rest()
+    resting.suspend()
+    until(resting, "Suspended")
+    resting.store.clear()
+    resting.delete()
+    assert stalled(resting) == "DeletionWaits"
+    assert not resting.gone
+
+
 def test_once_let_go_nothing_more_is_done():
     done = at_rest(deletion={"policy": "Force"})
     done.delete()

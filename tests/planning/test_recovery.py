@@ -117,6 +117,31 @@ def test_points_by_hand_and_those_that_are_needed_stay():
     assert any(name.startswith("manual-") for name in names)
 
 
+def test_the_newest_proven_point_stays_however_many_unproven_ones_follow():
+    kept = at_rest(recoveryPoints={"interval": "1h", "keep": 1})
+    proven = kept.record.points[0].name
+    kept.faults = {"catalog down"}
+    kept.go(600, rounds=20)
+    assert len(kept.record.points) == 2
+    assert kept.record.point(proven).proven
+    assert not kept.record.points[-1].proven
+
+
+def test_a_savepoint_that_another_job_may_have_taken_is_no_point():
+    swapped = at_rest()
+    swapped.annotations[SAVEPOINT_ANNOTATION] = "1"
+    swapped.reconcile()
+    swapped.flink_operator()
+    assert [each.state for each in swapped.snapshots.values()] == ["Completed"]
+    job = {**swapped.child.spec["job"], "state": "suspended"}
+    swapped.child.spec = {**swapped.child.spec, "job": job}
+    swapped.child.generation += 1
+    swapped.flink_operator()
+    swapped.go(rounds=8)
+    assert [point for point in swapped.record.points if point.trigger == "manual"] == []
+    assert "SavepointFailed" in reasons(swapped)
+
+
 def test_a_point_whose_files_are_gone_is_no_longer_proven_and_that_is_news():
     gone = at_rest()
     del gone.store[gone.record.points[0].path]
@@ -333,6 +358,20 @@ def test_while_flink_restarts_the_job_by_itself_it_is_left_alone():
         busy.reconcile()
         busy.now += timedelta(minutes=1)
     assert busy.condition("Ready")["reason"] == "NotRunning"
+
+
+def test_without_metadata_and_observation_it_is_not_started_empty():
+    lost = at_rest(observing=False)
+    lost.kill_job_manager()
+    lost.ha, lost.ha_exists = None, False
+    # Somebody's change that the Flink operator can't carry out, so it does not even try to recover the JobManager.
+    lost.child.foreign["ingress"] = {"template": "x"}
+    lost.child.spec = {**lost.child.spec, **lost.child.foreign}
+    lost.child.generation += 1
+    lost.go(60, rounds=14)
+    assert lost.condition("Stalled")["reason"] == "NoRecoveryPoint"
+    assert lost.child is not None
+    assert lost.stateless_starts == []
 
 
 def test_when_the_metadata_is_gone_it_goes_back_to_the_newest_proven_point():

@@ -181,5 +181,14 @@ def test_a_restart_is_counted_once_however_often_one_looks():
     assert counted.record.operation.restarts == 1
 
 
+def test_one_restart_of_several_states_is_one_restart():
+    counted = upgraded("flink:2", observing=False)
+    until(counted, "Soaking")
+    for state in ("FAILING", "RESTARTING", "RECONCILING", "RUNNING"):
+        counted.child.job_state = state
+        counted.reconcile()
+    assert counted.record.operation.restarts == 1
+
+
 def test_a_soak_of_at_rest_is_none():
     assert at_rest().record.operation is None

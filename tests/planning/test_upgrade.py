@@ -143,6 +143,26 @@ def test_after_a_failed_savepoint_the_stream_goes_on_as_it_was_and_it_is_tried_a
     assert failing.missing_or_doubled() is None
 
 
+def test_a_stop_that_names_no_new_savepoint_does_not_start_from_the_old_one():
+    stale = at_rest()
+    stale.edit(image="flink:2")
+    until(stale, "Running")
+    old = stale.child.savepoint_path
+    stale.go(rounds=4)
+    stale.edit(image="flink:3")
+    stale.reconcile()
+    job = {**stale.child.spec["job"], "upgradeMode": "savepoint"}
+    stale.child.reconciled = {**stale.child.spec, "job": job}
+    stale.child.observed_generation, stale.child.job_state = stale.child.generation, "FINISHED"
+    stale.cluster, stale.ha, stale.ha_exists = None, None, False
+    assert (stale.see().stream.lifecycle_state, stale.child.savepoint_path) == ("SUSPENDED", old)
+    stale.reconcile()
+    assert stale.record.operation.stage == "rewinding", "bronze is ahead of that savepoint"
+    until(stale, "Running")
+    stale.go(rounds=2)
+    assert stale.missing_or_doubled() is None
+
+
 def test_after_three_failed_stops_it_is_stalled_until_somebody_asks_for_another_try():
     failing = at_rest()
     failing.edit(image="flink:2")
@@ -185,6 +205,20 @@ def test_without_observation_the_flink_operators_own_savepoint_counts():
     assert blind.condition("RecoveryPointCurrent")["message"].endswith(
         "(completed; unproven, because bronze is not observed)"
     )
+
+
+def test_a_start_that_another_hand_stops_before_anything_is_restored_begins_anew():
+    touched = upgraded("flink:2")
+    assert (touched.ha_exists, touched.ha) == (True, None), "the JobManager is up and has not restored the savepoint"
+    job = {**touched.child.spec["job"], "state": "suspended", "upgradeMode": "last-state"}
+    touched.child.spec = {**touched.child.spec, "job": job}
+    touched.child.generation += 1
+    touched.flink_operator()
+    assert touched.see().stream.restore_mode == "last-state"
+    touched.go(rounds=14)
+    assert touched.cluster.job.image == "flink:2"
+    assert touched.stateless_starts == []
+    assert touched.missing_or_doubled() is None
 
 
 # --- a stream that has never run --------------------------------------------------------------------------------------

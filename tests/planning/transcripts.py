@@ -45,9 +45,8 @@ def tell(made: World, rounds: int, *, seconds: int = 20) -> list[str]:
 def _text(lines: list[str]) -> str:
     """As text; revisions are numbered in the order in which they come, so that only behavior counts."""
     text, known = "\n".join(lines) + "\n", {}
-    for revision in re.findall(r"revision ([0-9a-f]{12})|from revision [0-9a-f]{12} to ([0-9a-f]{12})", text):
-        for each in filter(None, revision):
-            known.setdefault(each, f"R{len(known) + 1}")
+    for revision in re.findall(r"\b(?:revision|to) ([0-9a-f]{12})\b", text):
+        known.setdefault(revision, f"R{len(known) + 1}")
     for revision, short in known.items():
         text = text.replace(revision, short)
     return text

@@ -368,7 +368,7 @@ class World:
         if cluster is None or cluster.broken_image:
             return
         if not cluster.ready:
-            cluster.ready = True
+            cluster.ready = self.ha_exists = True
             return
         job = cluster.job
         if job is None or job.state in ("FAILED", "FINISHED", "CANCELED"):
@@ -666,7 +666,7 @@ class World:
         )
         job.checkpoint = state.checkpoint if state else 0
         self.cluster = Cluster(job, state, broken_image="no-image" in image)
-        self.ha_exists = True
+        self.ha_exists = self.ha is not None  # a JobManager that comes up makes it, with or without a checkpoint
         child.jm, child.job_state = "DEPLOYING", "RECONCILING"
 
     def _recover(self, child: Child) -> None:

@@ -725,9 +725,13 @@ class Compaction(Part):
     enabled: bool = True
     """Whether it is done."""
     target_file_size: Memory = "256Mi"
-    """The size of the new files."""
+    """The size of the new files. One below three quarters of it is small."""
+    min_input_files: Annotated[int, Field(ge=2, le=10_000)] = 5
+    """A day is rewritten when it has so many small files."""
     min_age: Duration = "2h"
     """Days that got rows more recently are left alone."""
+    max_size: Memory = "100Gi"
+    """How much of one table a run rewrites at most, the newest days first; the next run goes on."""
 
 
 class Expiry(Part):
@@ -736,7 +740,7 @@ class Expiry(Part):
     enabled: bool = True
     """Whether it is done."""
     retention: Duration = "7d"
-    """How long a snapshot is kept."""
+    """How long a snapshot is kept; not below a stage's `timeout`, because a run may read one so long."""
     keep_snapshots: Annotated[int, Field(ge=1, le=10_000)] = 100
     """How many are kept at least."""
     orphan_retention: Duration = "7d"
@@ -744,7 +748,11 @@ class Expiry(Part):
 
 
 class Maintenance(BatchStage):
-    """Keeping the tables in good shape, with Apache Spark."""
+    """Keeping the tables in good shape, with Apache Spark.
+
+    One run makes up for all that were missed or failed, so `catchUp` changes nothing here. It waits for backfills, and
+    is cancelled when the stream goes back to a recovery point.
+    """
 
     image: Image | None = None
     """The image with Spark and the job. Default: silver's."""

@@ -27,7 +27,8 @@ StreamState = Literal[
 ]
 """Where the stream is in its life. `Held`: it should change and waits for something that a condition names."""
 
-PointTrigger = Literal["upgrade", "suspend", "manual", "schedule", "deletion", "rewind"]
+PointTrigger = Literal["upgrade", "suspend", "manual", "schedule", "deletion", "rewind", "recovery"]
+"""What a point was taken for. `recovery`: the last checkpoint of a job that failed, or a savepoint by another hand."""
 
 RunPhase = Literal["Pending", "Running", "Succeeded", "Failed", "Skipped", "Cancelled"]
 

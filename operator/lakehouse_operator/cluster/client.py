@@ -3,13 +3,13 @@
 import asyncio
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 from typing import Self
 
 from typing_extensions import override
 
-from lakehouse_operator.cluster.errors import Conflict, NotFound, NotInstalled, Refused
+from lakehouse_operator.cluster.errors import Conflict, NotFound, NotInstalled, Refused, Unavailable
 from lakehouse_operator.cluster.events import counted_again, event_manifest
 from lakehouse_operator.cluster.kinds import (
     FLINK_DEPLOYMENT,
@@ -21,8 +21,10 @@ from lakehouse_operator.cluster.kinds import (
 from lakehouse_operator.cluster.port import FIELD_MANAGER, Cluster, Created, Event, Manifest, Resource
 from lakehouse_operator.cluster.rest import (
     APPLY_PATCH,
+    JSON,
     JSON_PATCH,
     MERGE_PATCH,
+    METADATA_ONLY,
     AlreadyExists,
     Expired,
     Login,
@@ -69,6 +71,7 @@ class KubernetesCluster(Cluster):
         self._reading_capabilities = asyncio.Lock()
         self._capabilities: tuple[float, Capabilities] | None = None
         self._schemas: dict[str, tuple[str, Resource]] = {}
+        self._newest: dict[Kind, int] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -94,31 +97,80 @@ class KubernetesCluster(Cluster):
             except Expired:
                 # The pages are of one moment, which the server remembers for some minutes only.
                 continue
-            return sorted(found, key=lambda each: (each["metadata"]["namespace"], each["metadata"]["name"]))
+            return _sorted(found)
         raise Conflict(f"the list of {kind.plural} kept expiring while it was read")
 
     async def _list(self, kind: Kind, namespace: str | None, labels: Mapping[str, str]) -> list[Resource]:
-        query = {"limit": str(self._page)}
-        if labels:
-            query["labelSelector"] = ",".join(f"{key}={_label(value)}" for key, value in sorted(labels.items()))
-        found: list[Resource] = []
+        return [
+            item
+            async for page in self._pages(kind, namespace, {"limit": str(self._page), **_selector(labels)})
+            for item in _items(kind, page)
+        ]
+
+    async def _pages(
+        self, kind: Kind, namespace: str | None, query: dict[str, str], accept: str = JSON
+    ) -> AsyncIterator[Resource]:
         while True:
-            page = await self._rest.request("GET", _path(kind, namespace), query=query)
-            # The items of a list don't repeat what stands at its head.
-            found += [{"apiVersion": kind.api_version, "kind": kind.name, **item} for item in page["items"]]
+            page = await self._rest.request("GET", _path(kind, namespace), query=query, accept=accept)
+            yield page
             following = page["metadata"].get("continue")
             if not following:
-                return found
-            query["continue"] = following
+                self.heard(kind, page["metadata"].get("resourceVersion", ""))
+                return
+            query = {**query, "continue": following}
+
+    @override
+    async def list_followed(self, kind: Kind, namespace: str | None, labels: Mapping[str, str]) -> list[Resource]:
+        # A list without a version waits until the server's cache has heard from etcd, about 100 ms for a kind of which
+        # nothing has changed lately. This one is answered at once.
+        newest = self._newest.get(kind)
+        if newest is None:
+            return await self.list_labelled(kind, namespace, labels)
+        query = {"resourceVersion": str(newest), "resourceVersionMatch": "NotOlderThan", **_selector(labels)}
+        try:
+            page = await self._rest.request("GET", _path(kind, namespace), query=query)
+        except Unavailable:
+            # Perhaps etcd was restored from a backup, and the server never gets to a version that new.
+            self._newest.pop(kind, None)
+            raise
+        self.heard(kind, page["metadata"].get("resourceVersion", ""))
+        return _sorted(_items(kind, page))
+
+    @override
+    def heard(self, kind: Kind, version: str) -> None:
+        # Versions of one kind may be compared as numbers (KEP-5504). One that is no number says nothing.
+        if version.isdigit():
+            self._newest[kind] = max(int(version), self._newest.get(kind, 0))
+
+    def _wrote(self, kind: Kind, resource: Resource) -> Resource:
+        self.heard(kind, resource["metadata"].get("resourceVersion", ""))
+        return resource
+
+    @override
+    async def names(self, kind: Kind, namespace: str | None) -> frozenset[tuple[str, str]]:
+        for _ in range(_ATTEMPTS):
+            try:
+                # Metadata alone, page by page: a thousand pipelines with their status are tens of megabytes.
+                return frozenset(
+                    [
+                        (item["metadata"]["namespace"], item["metadata"]["name"])
+                        async for page in self._pages(kind, namespace, {"limit": str(self._page)}, METADATA_ONLY)
+                        for item in page["items"] or ()  # null where there are none
+                    ]
+                )
+            except Expired:
+                continue
+        raise Conflict(f"the list of {kind.plural} kept expiring while it was read")
 
     @override
     async def apply(self, manifest: Manifest, *, dry_run: bool = False) -> Resource:
         query = {"fieldManager": self._field_manager, "force": "true", "fieldValidation": "Strict"}
         if dry_run:
             query["dryRun"] = "All"
-        return await self._rest.request(
+        applied = await self._rest.request(
             "PATCH", _path_of(manifest), query=query, body=dict(manifest), content_type=APPLY_PATCH
         )
+        return applied if dry_run else self._wrote(kind_of(manifest), applied)
 
     @override
     async def create_once(self, manifest: Manifest) -> Created:
@@ -128,7 +180,7 @@ class KubernetesCluster(Cluster):
         for _ in range(_ATTEMPTS):
             try:
                 created = await self._rest.request("POST", _path(kind, namespace), query=query, body=dict(manifest))
-                return Created(created, is_new=True)
+                return Created(self._wrote(kind, created), is_new=True)
             except AlreadyExists:
                 pass
             try:
@@ -163,13 +215,14 @@ class KubernetesCluster(Cluster):
         if resource_version is not None:
             patch.append({"op": "test", "path": "/metadata/resourceVersion", "value": resource_version})
         patch.append({"op": "add", "path": "/status", "value": status})
-        return await self._rest.request(
+        written = await self._rest.request(
             "PATCH",
             f"{_path(kind, namespace, name)}/status",
             query={"fieldManager": self._field_manager, "fieldValidation": "Strict"},
             body=patch,
             content_type=JSON_PATCH,
         )
+        return self._wrote(kind, written)
 
     @override
     async def add_finalizer(self, kind: Kind, namespace: str, name: str, *, uid: str, finalizer: str) -> None:
@@ -274,6 +327,20 @@ def _path(kind: Kind, namespace: str | None, name: str | None = None) -> str:
     namespaces = () if namespace is None else ("namespaces", _checked(_NAME, "name of a namespace", namespace))
     names = () if name is None else (_checked(_NAME, f"name of a {kind.name}", name),)
     return "/".join((kind.root, *namespaces, kind.plural, *names))
+
+
+def _selector(labels: Mapping[str, str]) -> dict[str, str]:
+    wanted = ",".join(f"{key}={_label(value)}" for key, value in sorted(labels.items()))
+    return {"labelSelector": wanted} if wanted else {}
+
+
+def _items(kind: Kind, page: Resource) -> list[Resource]:
+    """The objects of a list; they don't repeat what stands at its head."""
+    return [{"apiVersion": kind.api_version, "kind": kind.name, **item} for item in page["items"]]
+
+
+def _sorted(found: list[Resource]) -> list[Resource]:
+    return sorted(found, key=lambda each: (each["metadata"]["namespace"], each["metadata"]["name"]))
 
 
 def _label(value: str) -> str:

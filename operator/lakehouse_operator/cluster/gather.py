@@ -61,15 +61,12 @@ async def gather(cluster: Cluster, namespace: str, name: str, now: datetime) -> 
     """
     raw = await cluster.read(LAKEHOUSE_PIPELINE, namespace, name)
     labels = {names.PIPELINE_LABEL: name}
-    record, deployment = await asyncio.gather(
+    record, (deployment, ha), referenced, (runs, applications, snapshots, backfills, owned) = await asyncio.gather(
         _optional(cluster, CONFIG_MAP, namespace, names.record(name)),
-        _optional(cluster, FLINK_DEPLOYMENT, namespace, names.deployment(name)),
+        _deployment(cluster, namespace, names.deployment(name)),
+        _referenced(cluster, namespace, raw.get("spec", {})),
+        asyncio.gather(*(_followed(cluster, kind, namespace, labels) for kind in _CHILDREN)),
     )
-    ha = await _list(cluster, CONFIG_MAP, namespace, {**_HA_LABELS, "app": names.deployment(name)})
-    runs, applications, snapshots, backfills, owned = await asyncio.gather(
-        *(_list(cluster, kind, namespace, labels) for kind in _CHILDREN)
-    )
-    referenced = await _referenced(cluster, namespace, raw.get("spec", {}))
     seen = Observed(
         now=now,
         pipeline=read_pipeline(raw),
@@ -92,18 +89,34 @@ async def _optional(cluster: Cluster, kind: Kind, namespace: str, name: str) -> 
         return None
 
 
-async def _list(cluster: Cluster, kind: Kind, namespace: str, labels: Mapping[str, str]) -> list[Resource]:
+async def _followed(cluster: Cluster, kind: Kind, namespace: str, labels: Mapping[str, str]) -> list[Resource]:
+    """Children, as new as what we wrote and what rang the bell. Whatever is newer will ring it; ConfigMaps with the
+    label are written by nobody else.
+    """
     try:
-        return await cluster.list_labelled(kind, namespace, labels)
+        return await cluster.list_followed(kind, namespace, labels)
     except NotInstalled:
         return []
 
 
+async def _deployment(cluster: Cluster, namespace: str, name: str) -> tuple[Resource | None, list[Resource]]:
+    """The FlinkDeployment, and then Flink's metadata as it is by now: nothing rings when Flink removes that."""
+    found = await _optional(cluster, FLINK_DEPLOYMENT, namespace, name)
+    if found is None:
+        return None, []
+    return found, await cluster.list_labelled(CONFIG_MAP, namespace, {**_HA_LABELS, "app": name})
+
+
+def referenced_config_maps(spec: Mapping[str, Any]) -> set[str]:
+    """The names of the ConfigMaps that the models of a pipeline's spec take their SQL from."""
+    models = (spec.get("gold") or {}).get("models") or []
+    return {model["sqlFrom"]["configMap"] for model in models if model.get("sqlFrom")}
+
+
 async def _referenced(cluster: Cluster, namespace: str, spec: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
     """The ConfigMaps that models take their SQL from."""
-    models = (spec.get("gold") or {}).get("models") or []
-    wanted = {model["sqlFrom"]["configMap"] for model in models if "sqlFrom" in model}
-    found = await asyncio.gather(*(_optional(cluster, CONFIG_MAP, namespace, name) for name in sorted(wanted)))
+    wanted = sorted(referenced_config_maps(spec))
+    found = await asyncio.gather(*(_optional(cluster, CONFIG_MAP, namespace, name) for name in wanted))
     return {each["metadata"]["name"]: each.get("data", {}) for each in found if each}
 
 

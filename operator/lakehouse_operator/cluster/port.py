@@ -79,6 +79,23 @@ class Cluster(Protocol):
         """
         ...
 
+    async def list_followed(self, kind: Kind, namespace: str | None, labels: Mapping[str, str]) -> list[Resource]:
+        """As `list_labelled`, for whoever also watches the kind: cheaper, and perhaps a moment old.
+
+        It is never older than what was listed, written (deletions apart) or `heard` here before. The first one is as
+        new as `list_labelled`.
+        """
+        return await self.list_labelled(kind, namespace, labels)
+
+    def heard(self, kind: Kind, version: str) -> None:  # noqa: ARG002 - nothing lags where there is no cache
+        """Tell that a watch has spoken of a resource version of a kind, so that no followed list is older."""
+        return
+
+    async def names(self, kind: Kind, namespace: str | None) -> frozenset[tuple[str, str]]:
+        """Namespace and name of every object of a kind."""
+        found = await self.list_labelled(kind, namespace, {})
+        return frozenset((each["metadata"]["namespace"], each["metadata"]["name"]) for each in found)
+
     async def apply(self, manifest: Manifest, *, dry_run: bool = False) -> Resource:
         """Make the object have these fields (server-side apply under one field manager, taking over contested fields).
 

@@ -31,6 +31,7 @@ APPLY_PATCH = "application/apply-patch+yaml"
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 JSON = "application/json"
+METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 # Server-side apply answers a manifest that does not fit the schema with code 500 (Kubernetes 1.34). Trying again would
 # not help, and the message names the field.
@@ -162,6 +163,7 @@ class Rest:
         query: Mapping[str, str] | None = None,
         body: object = None,
         content_type: str = JSON,
+        accept: str = JSON,
     ) -> Resource:
         """Send a request, again if need be, and return the answer.
 
@@ -171,6 +173,7 @@ class Rest:
             query: parameters, not yet encoded.
             body: something that JSON can hold.
             content_type: of the body.
+            accept: the form of the answer.
 
         Raises:
             ClusterError: one of `port`'s errors, `AlreadyExists` or `Expired`.
@@ -180,7 +183,9 @@ class Rest:
         while True:
             connections = await self._connected()
             try:
-                return await self._request_with(connections, method, url, body, content_type)
+                return await self._request_with(
+                    connections, method, url, body, {"Accept": accept, "Content-Type": content_type}
+                )
             except Unauthorized:
                 # The token of an exec plugin runs out. Whoever is refused with a new one is not known here.
                 if logged_in_again:
@@ -218,18 +223,20 @@ class Rest:
             await connections.api.close()
 
     async def _request_with(
-        self, connections: _Connections, method: str, url: str, body: object, content_type: str
+        self, connections: _Connections, method: str, url: str, body: object, headers: Mapping[str, str]
     ) -> Resource:
         connections.users += 1
         try:
-            return await self._request_once(connections.api, method, url, body, content_type)
+            return await self._request_once(connections.api, method, url, body, {**headers})
         finally:
             connections.users -= 1
             if connections.retired and connections.users == 0:
                 await connections.api.close()
 
-    async def _request_once(self, api: ApiClient, method: str, url: str, body: object, content_type: str) -> Resource:
-        headers = {"Accept": JSON, "Content-Type": content_type, "User-Agent": "lakehouse-operator"}
+    async def _request_once(
+        self, api: ApiClient, method: str, url: str, body: object, headers: dict[str, str]
+    ) -> Resource:
+        headers["User-Agent"] = "lakehouse-operator"
         await api.update_params_for_auth(headers, [], ["BearerToken"], url, method, body)
         try:
             answer = await api.rest_client.request(

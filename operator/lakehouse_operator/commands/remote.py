@@ -1,60 +1,94 @@
 """Commands for a cluster. They say what a person wants, by annotation or in the spec; the operator carries it out."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 
+from lakehouse_operator.api.run import LakehouseRun
 from lakehouse_operator.cluster.client import KubernetesCluster
 from lakehouse_operator.cluster.errors import ClusterError
 from lakehouse_operator.cluster.kinds import LAKEHOUSE_BACKFILL, LAKEHOUSE_PIPELINE, LAKEHOUSE_RUN, Kind
 from lakehouse_operator.cluster.port import Cluster, Resource
 from lakehouse_operator.cluster.rest import Login
+from lakehouse_operator.commands.local import plain_errors
 from lakehouse_operator.commands.output import Format, show, show_table
-from lakehouse_operator.planning import names
+from lakehouse_operator.planning import names, structure
+from lakehouse_operator.planning.pipeline import Problems
 from lakehouse_operator.planning.situation import RESTORE_ANNOTATION, SAVEPOINT_ANNOTATION
 
 FAILED = 1
-_MANAGER = "lakehouse-cli"
 T = TypeVar("T")
 Name = Annotated[str, typer.Argument(help="The pipeline's name.")]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Where it is.")]
 Kubeconfig = Annotated[Path | None, typer.Option(help="The kubeconfig; else KUBECONFIG or ~/.kube/config.")]
+World = Annotated[str | None, typer.Option("--world", help="A world of `lakehouse local up`, not a cluster.")]
 Output = Annotated[Format, typer.Option("--output", "-o", help="How to print it.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to an app."""
-    for command in (status, runs, retry, savepoint, restore, suspend, resume, backfill, approve):
+    for command in (status, runs, run, retry, savepoint, restore, suspend, resume, backfill, approve):
         app.command()(command)
 
 
-def _with_cluster(kubeconfig: Path | None, work: Callable[[Cluster], Awaitable[T]]) -> T:
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Which cluster is meant: that of a kubeconfig, or a world on this machine.
+
+    Each purpose is a field manager of its own: what an applied manifest does not name is taken back from the manager
+    that set it, so with one name for all, asking for a savepoint would resume a pipeline that was suspended.
+    """
+
+    kubeconfig: Path | None
+    world: str | None
+    purpose: str = "cli"
+
+    @property
+    def field_manager(self) -> str:
+        return f"lakehouse-{self.purpose}"
+
+
+def _with_cluster(where: Where, work: Callable[[Cluster], Coroutine[None, None, T]]) -> T:
     async def run() -> T:
-        async with KubernetesCluster(Login(kubeconfig), field_manager=_MANAGER) as cluster:
+        async with KubernetesCluster(Login(where.kubeconfig), field_manager=where.field_manager) as cluster:
             return await work(cluster)
 
     try:
-        return asyncio.run(run())
+        return asyncio.run(run() if where.world is None else work(_local_cluster(where.world, where.field_manager)))
     except ClusterError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(FAILED) from None
+
+
+def _local_cluster(world: str, field_manager: str) -> Cluster:
+    from lakehouse_operator.local import engines  # noqa: PLC0415 - a cluster needs none of it
+    from lakehouse_operator.local.directory import world_directory  # noqa: PLC0415
+    from lakehouse_operator.local.world import cluster_of  # noqa: PLC0415
+
+    with plain_errors():
+        return cluster_of(world_directory(engines.find().home, world)).seen_by(field_manager)
 
 
 def status(
     name: Annotated[str | None, typer.Argument(help="The pipeline's name; all of the namespace without it.")] = None,
     namespace: Namespace = "default",
     kubeconfig: Kubeconfig = None,
+    world: World = None,
     output: Output = Format.TEXT,
 ) -> None:
     """Show how pipelines are: the stream, each layer, the recovery points."""
     if name is None:
-        _list(_with_cluster(kubeconfig, lambda c: c.list_labelled(LAKEHOUSE_PIPELINE, namespace, {})), output)
+        _list(
+            _with_cluster(Where(kubeconfig, world), lambda c: c.list_labelled(LAKEHOUSE_PIPELINE, namespace, {})),
+            output,
+        )
         return
-    found = _with_cluster(kubeconfig, lambda c: c.read(LAKEHOUSE_PIPELINE, namespace, name))
+    found = _with_cluster(Where(kubeconfig, world), lambda c: c.read(LAKEHOUSE_PIPELINE, namespace, name))
     if output is not Format.TEXT:
         show(found.get("status", {}), output)
         return
@@ -108,11 +142,15 @@ def _show_status(pipeline: Resource) -> None:
 
 
 def runs(
-    name: Name, namespace: Namespace = "default", kubeconfig: Kubeconfig = None, output: Output = Format.TEXT
+    name: Name,
+    namespace: Namespace = "default",
+    kubeconfig: Kubeconfig = None,
+    world: World = None,
+    output: Output = Format.TEXT,
 ) -> None:
     """List a pipeline's runs, the newest last."""
     labels = {names.PIPELINE_LABEL: name}
-    found = _with_cluster(kubeconfig, lambda c: c.list_labelled(LAKEHOUSE_RUN, namespace, labels))
+    found = _with_cluster(Where(kubeconfig, world), lambda c: c.list_labelled(LAKEHOUSE_RUN, namespace, labels))
     found.sort(key=lambda run: (run["metadata"]["creationTimestamp"], run["metadata"]["name"]))
     if output is not Format.TEXT:
         show([{"name": r["metadata"]["name"], "spec": r["spec"], "status": r.get("status", {})} for r in found], output)
@@ -127,10 +165,44 @@ def runs(
     show_table(("NAME", "STAGE", "INTERVAL", "PHASE", "ATTEMPTS", "MESSAGE"), rows)
 
 
+def run(
+    name: Name,
+    stage: Annotated[str, typer.Option(help="silver, gold or maintenance.")],
+    *,
+    first: Annotated[str | None, typer.Option("--from", help="The first event day to compute anew.")] = None,
+    last: Annotated[str | None, typer.Option("--to", help="The last one.")] = None,
+    namespace: Namespace = "default",
+    kubeconfig: Kubeconfig = None,
+    world: World = None,
+) -> None:
+    """Run a stage now: over what it has not seen yet, or over whole event days."""
+    spec: dict[str, Any] = {"pipelineRef": {"name": name}, "stage": stage, "reason": "manual"}
+    if first or last:
+        spec["days"] = {"first": first or last, "last": last or first}
+    asked = _object(LAKEHOUSE_RUN, namespace, names.manual_run(name, stage, _token()), spec, name)
+    _refuse_problems(asked)
+
+    async def work(cluster: Cluster) -> str:
+        await cluster.read(LAKEHOUSE_PIPELINE, namespace, name)
+        created = await cluster.create_once(asked)
+        return str(created.resource["metadata"]["name"])
+
+    typer.echo(f"created LakehouseRun {_with_cluster(Where(kubeconfig, world), work)}")
+
+
+def _refuse_problems(asked: dict[str, Any]) -> None:
+    """What an API server would refuse is refused here too: a world on this machine knows no schemas."""
+    read = structure.read(LakehouseRun, asked)
+    if isinstance(read, Problems):
+        typer.echo(f"error: {read}", err=True)
+        raise typer.Exit(FAILED)
+
+
 def retry(
     run: Annotated[str, typer.Argument(help="The LakehouseRun that failed.")],
     namespace: Namespace = "default",
     kubeconfig: Kubeconfig = None,
+    world: World = None,
 ) -> None:
     """Run a failed run's interval again, with the current definition."""
 
@@ -142,12 +214,12 @@ def retry(
         await cluster.create_once(_object(LAKEHOUSE_RUN, namespace, name, {**spec, "reason": "manual"}, pipeline))
         return name
 
-    typer.echo(f"created LakehouseRun {_with_cluster(kubeconfig, work)}")
+    typer.echo(f"created LakehouseRun {_with_cluster(Where(kubeconfig, world), work)}")
 
 
-def savepoint(name: Name, namespace: Namespace = "default", kubeconfig: Kubeconfig = None) -> None:
+def savepoint(name: Name, namespace: Namespace = "default", kubeconfig: Kubeconfig = None, world: World = None) -> None:
     """Take a recovery point now, while the stream goes on."""
-    _annotate(kubeconfig, namespace, name, {SAVEPOINT_ANNOTATION: _token()})
+    _annotate(Where(kubeconfig, world, "savepoint"), namespace, name, {SAVEPOINT_ANNOTATION: _token()})
     typer.echo(f"asked for; see: lakehouse status {name} -n {namespace}")
 
 
@@ -156,25 +228,26 @@ def restore(
     point: Annotated[str, typer.Argument(help="The recovery point, as `lakehouse status` names it.")],
     namespace: Namespace = "default",
     kubeconfig: Kubeconfig = None,
+    world: World = None,
 ) -> None:
     """Go back to a recovery point: the stream's state and the bronze table together."""
-    known = _with_cluster(kubeconfig, lambda c: c.read(LAKEHOUSE_PIPELINE, namespace, name))
+    known = _with_cluster(Where(kubeconfig, world), lambda c: c.read(LAKEHOUSE_PIPELINE, namespace, name))
     points = [each["name"] for each in known.get("status", {}).get("recoveryPoints", [])]
     if point not in points:
         typer.echo(f"error: {name} has no recovery point {point}; there are: {', '.join(points) or 'none'}", err=True)
         raise typer.Exit(FAILED)
-    _annotate(kubeconfig, namespace, name, {RESTORE_ANNOTATION: f"{point}/{_token()}"})
+    _annotate(Where(kubeconfig, world, "restore"), namespace, name, {RESTORE_ANNOTATION: f"{point}/{_token()}"})
     typer.echo(f"asked for; see: lakehouse status {name} -n {namespace}")
 
 
-def suspend(name: Name, namespace: Namespace = "default", kubeconfig: Kubeconfig = None) -> None:
+def suspend(name: Name, namespace: Namespace = "default", kubeconfig: Kubeconfig = None, world: World = None) -> None:
     """Stop the stream with a savepoint and start no runs (sets spec.suspend; GitOps may set it back)."""
-    _set(kubeconfig, namespace, name, suspend=True)
+    _set(Where(kubeconfig, world, "suspend"), namespace, name, suspend=True)
 
 
-def resume(name: Name, namespace: Namespace = "default", kubeconfig: Kubeconfig = None) -> None:
+def resume(name: Name, namespace: Namespace = "default", kubeconfig: Kubeconfig = None, world: World = None) -> None:
     """Let a suspended pipeline go on from where it stopped."""
-    _set(kubeconfig, namespace, name, suspend=False)
+    _set(Where(kubeconfig, world, "suspend"), namespace, name, suspend=False)
 
 
 def backfill(
@@ -186,6 +259,7 @@ def backfill(
     max_concurrent: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 1,
     namespace: Namespace = "default",
     kubeconfig: Kubeconfig = None,
+    world: World = None,
 ) -> None:
     """Propose to compute event days anew. Nothing runs before it is approved."""
     spec = {
@@ -196,7 +270,7 @@ def backfill(
     }
     asked = f"{name}-{first}-{last}-{_token().lower().replace(':', '').replace('-', '')}"[:63]
     created = _with_cluster(
-        kubeconfig, lambda c: c.create_once(_object(LAKEHOUSE_BACKFILL, namespace, asked, spec, name))
+        Where(kubeconfig, world), lambda c: c.create_once(_object(LAKEHOUSE_BACKFILL, namespace, asked, spec, name))
     )
     typer.echo(
         f"proposed LakehouseBackfill {created.resource['metadata']['name']}\n"
@@ -208,6 +282,7 @@ def approve(
     backfill: Annotated[str, typer.Argument(help="The LakehouseBackfill.")],
     namespace: Namespace = "default",
     kubeconfig: Kubeconfig = None,
+    world: World = None,
 ) -> None:
     """Let a proposed backfill run."""
 
@@ -222,20 +297,20 @@ def approve(
             }
         )
 
-    _with_cluster(kubeconfig, work)
+    _with_cluster(Where(kubeconfig, world, "approve"), work)
     typer.echo(f"approved {backfill}")
 
 
-def _annotate(kubeconfig: Path | None, namespace: str, name: str, annotations: dict[str, str]) -> None:
-    _change(kubeconfig, namespace, name, {"metadata": {"annotations": annotations}})
+def _annotate(where: Where, namespace: str, name: str, annotations: dict[str, str]) -> None:
+    _change(where, namespace, name, {"metadata": {"annotations": annotations}})
 
 
-def _set(kubeconfig: Path | None, namespace: str, name: str, **spec: object) -> None:
-    _change(kubeconfig, namespace, name, {"spec": spec})
+def _set(where: Where, namespace: str, name: str, **spec: object) -> None:
+    _change(where, namespace, name, {"spec": spec})
     typer.echo(f"see: lakehouse status {name} -n {namespace}")
 
 
-def _change(kubeconfig: Path | None, namespace: str, name: str, change: dict[str, Any]) -> None:
+def _change(where: Where, namespace: str, name: str, change: dict[str, Any]) -> None:
     """Set some fields of a pipeline that exists, under the command line's own field manager."""
 
     async def work(cluster: Cluster) -> None:
@@ -250,7 +325,7 @@ def _change(kubeconfig: Path | None, namespace: str, name: str, change: dict[str
             manifest["spec"] = change["spec"]
         await cluster.apply(manifest)
 
-    _with_cluster(kubeconfig, work)
+    _with_cluster(where, work)
 
 
 def _object(kind: Kind, namespace: str, name: str, spec: dict[str, Any], pipeline: str) -> dict[str, Any]:

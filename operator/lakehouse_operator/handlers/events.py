@@ -57,14 +57,16 @@ def register(registry: kopf.OperatorRegistry, bells: Bells, cluster: Cluster) ->
         if meanings.is_news(body, gone=type == "DELETED"):
             bells.begin(key)
 
-    async def own_event(body: kopf.Body, type: str | None, **_: Any) -> None:  # noqa: A002 - kopf's own name
+    async def own_event(body: kopf.Body, type: str | None, resource: kopf.Resource, **_: Any) -> None:  # noqa: A002
+        _hear(cluster, resource, body)
         key = (body["metadata"]["namespace"], body["spec"]["pipelineRef"]["name"])
         if type != "DELETED" and body["metadata"].get("labels", {}).get(names.PIPELINE_LABEL) != key[1]:
             await _label(cluster, body, key[1])
         if meanings.is_news(body, gone=type == "DELETED"):
             bells.ring(key)
 
-    async def child_event(body: kopf.Body, **_: Any) -> None:
+    async def child_event(body: kopf.Body, resource: kopf.Resource, **_: Any) -> None:
+        _hear(cluster, resource, body)
         pipeline = body["metadata"].get("labels", {}).get(names.PIPELINE_LABEL)
         if pipeline:
             bells.ring((body["metadata"]["namespace"], pipeline))
@@ -74,6 +76,14 @@ def register(registry: kopf.OperatorRegistry, bells: Bells, cluster: Cluster) ->
     for kind in _CHILDREN:
         label = {names.PIPELINE_LABEL: kopf.PRESENT}
         kopf.on.event(*_resource(kind), registry=registry, id=kind.name, labels=label)(child_event)
+
+
+_BY_PLURAL = {kind.plural: kind for kind in (*_OWN, *_CHILDREN)}
+
+
+def _hear(cluster: Cluster, resource: kopf.Resource, body: kopf.Body) -> None:
+    """What is listed from now on must not be older than what rings the bell."""
+    cluster.heard(_BY_PLURAL[resource.plural], body["metadata"]["resourceVersion"])
 
 
 def _resource(kind: Kind) -> tuple[str, str, str]:

@@ -42,15 +42,14 @@ class Watchdog:
     async def look(self) -> None:
         """Compare once. An API server that does not answer proves nothing about the watch."""
         try:
-            found = [
-                pipeline
+            exist = {
+                key
                 for namespace in (self.namespaces or (None,))
-                for pipeline in await self.cluster.list_labelled(LAKEHOUSE_PIPELINE, namespace, {})
-            ]
+                for key in await self.cluster.names(LAKEHOUSE_PIPELINE, namespace)
+            }
         except ClusterError as error:
             _log.warning("pipelines can't be listed: %s", error)
             return
-        exist = {(each["metadata"]["namespace"], each["metadata"]["name"]) for each in found}
         missing = exist - self.bells.keys
         now = self.monotonic()
         self._missing_since = {key: self._missing_since.get(key, now) for key in missing}

@@ -9,10 +9,12 @@ from datetime import UTC, datetime
 
 import kopf
 from prometheus_client import start_http_server
+from typing_extensions import override
 
 from lakehouse_operator import metrics
 from lakehouse_operator.cluster.client import KubernetesCluster
 from lakehouse_operator.cluster.lease import LeaderLease
+from lakehouse_operator.cluster.rest import Patience
 from lakehouse_operator.config import Config
 from lakehouse_operator.handlers.bells import Bells
 from lakehouse_operator.handlers.events import register
@@ -24,7 +26,23 @@ _LEASE = "lakehouse-operator"
 _log = logging.getLogger(__name__)
 
 
-def settings_for(config: Config) -> kopf.OperatorSettings:
+class _NoDiffs(kopf.DiffBaseStorage):  # type: ignore[misc]  # kopf has no types
+    """Low-level handlers need no difference to the last object; kopf would copy each one, twice, to find it."""
+
+    @override
+    def build(self, **_: object) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    @override
+    def fetch(self, **_: object) -> kopf.BodyEssence | None:
+        return None
+
+    @override
+    def store(self, **_: object) -> None:
+        return
+
+
+def kopf_settings() -> kopf.OperatorSettings:
     """Kopf's settings: timeouts on everything, and nothing of kopf's own on any object."""
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
@@ -34,11 +52,14 @@ def settings_for(config: Config) -> kopf.OperatorSettings:
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 10
     settings.networking.enforce_retry_after = True
-    settings.queueing.worker_limit = 4 * config.concurrency
+    # Handlers only ring bells, and `Bells` limits what follows. A limit here would let hundreds of pipelines wait, at
+    # the start, until the workers of others have been idle for long enough to end.
+    settings.queueing.worker_limit = None
+    settings.queueing.idle_timeout = 1.0
     settings.peering.standalone = True  # leadership is the Lease's; peering is no mutual exclusion (kopf #1266)
     settings.persistence.finalizer = "lakehouse.dev/kopf"  # never set: there is no handler that needs one
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix="kopf.lakehouse.dev", v1=False)
-    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix="kopf.lakehouse.dev", v1=False)
+    settings.persistence.diffbase_storage = _NoDiffs()
     return settings
 
 
@@ -48,9 +69,13 @@ async def run(config: Config) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with KubernetesCluster(instance=config.identity) as cluster:
+    async with (
+        KubernetesCluster(instance=config.identity) as cluster,
+        # Connections of its own: hundreds of rounds that wait for a slow server must not keep the Lease from renewal.
+        KubernetesCluster(instance=config.identity, patience=Patience(connections=2)) as undisturbed,
+    ):
         lease = LeaderLease(
-            cluster=cluster,
+            cluster=undisturbed,
             namespace=config.namespace,
             name=_LEASE,
             identity=config.identity,
@@ -108,7 +133,7 @@ async def _watch(config: Config, bells: Bells, cluster: KubernetesCluster, stop:
 
     await kopf.operator(
         registry=registry,
-        settings=settings_for(config),
+        settings=kopf_settings(),
         namespaces=config.namespaces,
         clusterwide=not config.namespaces,
         standalone=True,

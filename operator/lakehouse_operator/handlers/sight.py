@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -20,7 +21,13 @@ from lakehouse_operator.planning.batch import wanted_boundaries
 from lakehouse_operator.planning.job_settings import bronze_settings
 from lakehouse_operator.planning.observed import Observation, Observed
 from lakehouse_operator.planning.pipeline import GoldModels, ValidPipeline
+from lakehouse_operator.planning.validate import Judge, validate
 from lakehouse_operator.tables.move import MoveRefused, drop_tag, roll_back, tag_snapshot
+
+
+def _rest_service(namespace: str, name: str) -> str:
+    """The Service that Flink makes for a JobManager."""
+    return f"http://{name}-rest.{namespace}:8081"
 
 
 @dataclass(slots=True)
@@ -30,17 +37,21 @@ class Sight:
     Attributes:
         cluster: where Secrets are read from.
         allowed: `host:port` patterns that may be talked to. Without any, nothing is observed.
+        rest_url: where the JobManager of a FlinkDeployment answers, by namespace and name; empty if nowhere.
     """
 
     cluster: Cluster
     allowed: tuple[str, ...] = ()
+    rest_url: Callable[[str, str], str] = _rest_service
     _observers: dict[Key, Observer] = field(default_factory=dict)
     _looks: dict[Key, Look] = field(default_factory=dict)
 
-    async def observe(self, seen: Observed) -> Observation:
+    async def observe(self, seen: Observed, judge: Judge = validate) -> Observation:
         """Look at tables, Kafka, savepoints and the job of a pipeline, as far as that is allowed."""
-        pipeline = accept(seen).pipeline
-        if not self.allowed or pipeline is None:
+        if not self.allowed:
+            return Observation()
+        pipeline = accept(seen, judge).pipeline
+        if pipeline is None:
             return Observation()
         if denied := refused(endpoints(pipeline.spec), self.allowed):
             return Observation(problem=f"the operator was not allowed to talk to {', '.join(denied)}")
@@ -49,7 +60,7 @@ class Sight:
         except ClusterError as error:
             return Observation(problem=f"the pipeline's Secrets can't be read: {error}")
         key = (seen.pipeline.namespace, seen.pipeline.name)
-        look = self._looks[key] = _look(pipeline, seen, values)
+        look = self._looks[key] = _look(pipeline, seen, values, self.rest_url)
         observer = self._observers.setdefault(key, Observer())
         return await asyncio.to_thread(observer.observe, look)
 
@@ -77,14 +88,15 @@ class Sight:
         self._looks.pop(key, None)
 
 
-def _look(pipeline: ValidPipeline, seen: Observed, values: dict[str, str]) -> Look:
+def _look(pipeline: ValidPipeline, seen: Observed, values: dict[str, str], rest_url: Callable[[str, str], str]) -> Look:
     settings: BronzeSettings = bronze_settings(pipeline)
     silver = pipeline.silver.writes if pipeline.silver else ()
     gold = [model.name for model in pipeline.gold.models] if isinstance(pipeline.gold, GoldModels) else []
     covered = [entry.upto for entry in ledger.scheduled(ledger.entries(seen), "silver") if entry.upto is not None]
     job = None
     if seen.stream is not None and seen.stream.job_id and seen.stream.job_state == "RUNNING":
-        job = (f"http://{names.deployment(pipeline.name)}-rest.{pipeline.namespace}:8081", seen.stream.job_id)
+        url = rest_url(pipeline.namespace, names.deployment(pipeline.name))
+        job = (url, seen.stream.job_id) if url else None
     return Look(
         settings=settings,
         secrets=values,

@@ -15,6 +15,7 @@ from lakehouse_operator.cluster.port import Cluster
 from lakehouse_operator.cluster.report import report
 from lakehouse_operator.handlers.bells import Key
 from lakehouse_operator.handlers.gauges import forget, measure
+from lakehouse_operator.handlers.judgements import Judgements
 from lakehouse_operator.handlers.sight import Sight
 from lakehouse_operator.planning.plan import Announce
 from lakehouse_operator.planning.reconcile import reconcile
@@ -45,6 +46,7 @@ class Tender:
         self._sight = sight
         self._now = now
         self._failures: dict[Key, int] = {}
+        self._judgements = Judgements()
 
     async def round(self, key: Key) -> float | None:
         """One round; answers after how many seconds to look again, or None when the pipeline is gone."""
@@ -54,6 +56,7 @@ class Tender:
         except NotFound:
             self._failures.pop(key, None)
             self._sight.forget(key)
+            self._judgements.forget(key)
             forget(key)
             return None
         except (ClusterError, MoveRefused, SettingsRefused) as error:
@@ -70,9 +73,10 @@ class Tender:
 
     async def _round(self, key: Key) -> float:
         gathered = await gather(self._cluster, *key, self._now())
-        seen = replace(gathered.seen, observation=await self._sight.observe(gathered.seen))
+        with self._judgements.of(key) as judge:
+            seen = replace(gathered.seen, observation=await self._sight.observe(gathered.seen, judge))
+            plan = reconcile(seen, judge)
         gathered = replace(gathered, seen=seen)
-        plan = reconcile(seen)
         metrics.STATUS_WRITES.inc(await report(self._cluster, plan.statuses, seen))
         await apply(self._cluster, self._sight.tables(seen), plan.actions, gathered)
         for action in plan.actions:

@@ -37,6 +37,12 @@ class LocalCatalog:
         """The newest checkpoint of Flink whose data are in the table; 0 before the first."""
         return int(self._summary(table).get(FLINK_MAX_COMMITTED_CHECKPOINT_ID, 0))
 
+    def head(self, table: str) -> int | None:
+        """The current snapshot of a table; None before the first."""
+        found = self.find(table)
+        snapshot = found.current_snapshot() if found else None
+        return snapshot.snapshot_id if snapshot else None
+
     def _summary(self, table: str) -> Mapping[str, Any]:
         found = self.find(table)
         snapshot = found.current_snapshot() if found else None

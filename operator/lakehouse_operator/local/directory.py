@@ -59,6 +59,16 @@ class WorldDirectory:
         return self.root / "flink"
 
     @property
+    def objects(self) -> Path:
+        """The objects of the local cluster: pipelines, runs and their children."""
+        return self.root / "objects"
+
+    @property
+    def broker(self) -> Path:
+        """A file with the address of the broker, once it is there."""
+        return self.root / "broker"
+
+    @property
     def spark(self) -> Path:
         """Temporary files and results of the batch runs."""
         return self.root / "spark"

@@ -7,6 +7,7 @@ from lakehouse_operator.local.engines import EngineMissing
 from lakehouse_operator.local.flink_rest import FlinkRefused
 from lakehouse_operator.local.kafka import BrokerFailed
 from lakehouse_operator.local.processes import ProcessFailed
+from lakehouse_operator.local.world import WorldFailed
 from lakehouse_operator.reference.produce import SendingFailed
 from lakehouse_operator.reference.topics import ReadingFailed
 
@@ -20,4 +21,5 @@ EXPECTED = (
     ProcessFailed,
     ReadingFailed,
     SendingFailed,
+    WorldFailed,
 )

@@ -7,8 +7,9 @@ here.
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from lakehouse_operator.local import ports
 from lakehouse_operator.local.engines import Engines
@@ -21,6 +22,9 @@ _READY_SECONDS = 90.0
 _SUBMIT_SECONDS = 120.0
 _JOB_ID = re.compile(r"^([0-9a-f]{32})$", re.MULTILINE)
 _MIB = 1 << 20
+_JOBMANAGER = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
+_TASKMANAGER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
+_NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,7 @@ class FlinkCluster:
     directory: Path
     port: int
     slots: int
+    memory: TaskManagerMemory
     jobmanager: Process
     taskmanager: Process
 
@@ -189,6 +194,7 @@ def start(
     port: int | None = UI_PORT,
     slots: int = 2,
     memory: TaskManagerMemory | None = None,
+    options: Mapping[str, str] = _NO_OPTIONS,
 ) -> FlinkCluster:
     """Start a cluster, without waiting for it to be ready.
 
@@ -199,13 +205,36 @@ def start(
         port: Preferred port of REST and the web UI; another one is chosen if it is taken.
         slots: How many parallel pipelines it runs.
         memory: Of the TaskManager.
+        options: Further options of Flink; what makes the cluster local wins over them.
     """
     memory = memory or TaskManagerMemory()
     for name in ("conf", "log", "tmp"):
         (directory / name).mkdir(parents=True, exist_ok=True)
     port = ports.choose(port)
-    _configure(engines, directory, port, slots, memory)
-    environment = {
+    _configure(engines, directory, port, slots=slots, memory=memory, options=options)
+    jobmanager = processes.start(
+        "flink-jobmanager",
+        # It only coordinates: without the optimizing compiler it starts in half the CPU time.
+        _java(engines, directory, _JOBMANAGER, ["-Xmx512m", "-XX:MaxMetaspaceSize=256m", "-XX:TieredStopAtLevel=1"]),
+        environment=_environment(engines, directory),
+    )
+    taskmanager = _start_taskmanager(processes, engines, directory, memory)
+    return FlinkCluster(engines, directory, port, slots, memory, jobmanager, taskmanager)
+
+
+def replace_taskmanager(processes: Processes, cluster: FlinkCluster) -> FlinkCluster:
+    """Start another TaskManager in the place of one that has ended, as Kubernetes does."""
+    taskmanager = _start_taskmanager(processes, cluster.engines, cluster.directory, cluster.memory)
+    return replace(cluster, taskmanager=taskmanager)
+
+
+def _start_taskmanager(processes: Processes, engines: Engines, directory: Path, memory: TaskManagerMemory) -> Process:
+    command = _java(engines, directory, _TASKMANAGER, memory.jvm())
+    return processes.start("flink-taskmanager", command, environment=_environment(engines, directory))
+
+
+def _environment(engines: Engines, directory: Path) -> dict[str, str]:
+    return {
         **engines.java_environment(),
         "FLINK_HOME": str(engines.flink_home),
         "FLINK_CONF_DIR": str(directory / "conf"),
@@ -213,24 +242,20 @@ def start(
         "FLINK_OPT_DIR": str(engines.flink_home / "opt"),
         "FLINK_PLUGINS_DIR": str(engines.flink_home / "plugins"),
     }
-    jobmanager, taskmanager = (
-        processes.start(name, _java(engines, directory, main, options), environment=environment)
-        for name, main, options in (
-            (
-                "flink-jobmanager",
-                "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint",
-                # It only coordinates: without the optimizing compiler it starts in half the CPU time.
-                ["-Xmx512m", "-XX:MaxMetaspaceSize=256m", "-XX:TieredStopAtLevel=1"],
-            ),
-            ("flink-taskmanager", "org.apache.flink.runtime.taskexecutor.TaskManagerRunner", memory.jvm()),
-        )
-    )
-    return FlinkCluster(engines, directory, port, slots, jobmanager, taskmanager)
 
 
-def _configure(engines: Engines, directory: Path, port: int, slots: int, memory: TaskManagerMemory) -> None:
+def _configure(
+    engines: Engines,
+    directory: Path,
+    port: int,
+    *,
+    slots: int,
+    memory: TaskManagerMemory,
+    options: Mapping[str, str],
+) -> None:
     rpc_port = ports.choose(taken=frozenset({port}))
     settings = {
+        **options,
         "jobmanager.rpc.address": _HOST,
         "jobmanager.rpc.port": str(rpc_port),
         "jobmanager.bind-host": _HOST,

@@ -81,12 +81,6 @@ class FlinkRest:
         newest = self.get(f"/jobs/{job}/checkpoints")["latest"]["completed"]
         return int(newest["id"]) if newest else 0
 
-    def records_read(self, job: str) -> int:
-        """How many records the job's sources have sent on."""
-        vertices = self.get(f"/jobs/{job}")["vertices"]
-        sources = [vertex["metrics"] for vertex in vertices if vertex["name"].startswith("Source:")]
-        return sum(int(metrics["write-records"]) for metrics in sources)
-
     def watermark(self, job: str) -> int | None:
         """The lowest watermark that has reached a task, in milliseconds since 1970; None before there is one."""
         found = [
@@ -112,7 +106,24 @@ class FlinkRest:
         Raises:
             FlinkRefused: The savepoint failed, or the job was not finished in time.
         """
+        deadline = time.monotonic() + seconds
         trigger = self.post(f"/jobs/{job}/stop", {"targetDirectory": directory, "drain": False})["request-id"]
+        location = self._savepoint_of(job, trigger, directory, seconds)
+        # The savepoint is there before its data are committed: that is done when the job has finished.
+        while (state := self.state(job)) not in TERMINAL:
+            if time.monotonic() > deadline:
+                raise FlinkRefused(f"job {job} was still {state} {seconds:g} s after it was asked to stop")
+            time.sleep(0.2)
+        if state != "FINISHED":
+            raise FlinkRefused(f"job {job} was to stop with a savepoint, but is {state}: {self.root_exception(job)}")
+        return location
+
+    def savepoint(self, job: str, directory: str, *, seconds: float = 120.0) -> str:
+        """Take a savepoint while the job goes on, and answer where it lies; arguments and errors as above."""
+        trigger = self.post(f"/jobs/{job}/savepoints", {"target-directory": directory, "cancel-job": False})
+        return self._savepoint_of(job, trigger["request-id"], directory, seconds)
+
+    def _savepoint_of(self, job: str, trigger: str, directory: str, seconds: float) -> str:
         deadline = time.monotonic() + seconds
         while (answer := self.get(f"/jobs/{job}/savepoints/{trigger}"))["status"]["id"] != "COMPLETED":
             if time.monotonic() > deadline:
@@ -121,13 +132,6 @@ class FlinkRest:
         operation = answer["operation"]
         if "failure-cause" in operation:
             raise FlinkRefused(f"the savepoint of job {job} failed: {operation['failure-cause']['stack-trace']}")
-        # The savepoint is there before its data are committed: that is done when the job has finished.
-        while (state := self.state(job)) not in TERMINAL:
-            if time.monotonic() > deadline:
-                raise FlinkRefused(f"job {job} was still {state} {seconds:g} s after it was asked to stop")
-            time.sleep(0.2)
-        if state != "FINISHED":
-            raise FlinkRefused(f"job {job} was to stop with a savepoint, but is {state}: {self.root_exception(job)}")
         return str(operation["location"])
 
 

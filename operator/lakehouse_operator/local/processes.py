@@ -281,14 +281,19 @@ def _lives(identity: Identity) -> bool:
     return guard.started(identity.pid) == identity.started
 
 
-def end_recorded(records: Path, *, seconds: float = 2 * GRACE_SECONDS) -> list[str]:
+def end_recorded(records: Path, *, first: str | None = None, seconds: float = 2 * GRACE_SECONDS) -> list[str]:
     """End whatever the records in a directory name, the newest first, and remove the records.
+
+    Args:
+        records: The directory.
+        first: The name of the process that is ended before all others: the one that would start them again.
+        seconds: How long one of them may take before it is killed.
 
     Returns:
         The names of the processes that were still running.
     """
     ended = []
-    for path, record in recorded(records):
+    for path, record in sorted(recorded(records), key=lambda each: each[1].name != first):
         if alive(record):
             ended.append(record.name)
             _signal(record.guard, signal.SIGTERM)

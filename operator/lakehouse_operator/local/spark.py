@@ -135,7 +135,7 @@ def submit(
     command: list[str | Path] = [home / "bin" / "spark-submit", "--master", f"local[{cores}]", "--name", name]
     for key, value in settings.items():
         command += ["--conf", f"{key}={value}"]
-    output = directory / f"{name}.result"
+    output = _result_file(directory, name)
     process = processes.start(
         name,
         [*command, script, *arguments],
@@ -203,6 +203,16 @@ def write_logging(directory: Path) -> Path:
 def spark_home(engines: Engines) -> Path:
     """PySpark's distribution."""
     return next(engines.spark_python.parents[1].glob("lib/python3.*/site-packages/pyspark"))
+
+
+def result_of(directory: Path, name: str) -> dict[str, Any]:
+    """What the job of a run that was submitted has said about itself."""
+    file = _result_file(directory, name)
+    return result_line(file.read_text(errors="replace")) if file.exists() else {}
+
+
+def _result_file(directory: Path, name: str) -> Path:
+    return directory / f"{name}.result"
 
 
 def result_line(text: str) -> dict[str, Any]:

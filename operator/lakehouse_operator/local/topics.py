@@ -25,6 +25,8 @@ _NOT_YET = frozenset(
         KafkaError.NOT_COORDINATOR,
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
         KafkaError.UNKNOWN_TOPIC_OR_PART,
     }
 )
@@ -59,15 +61,9 @@ class Topics:
 
     def ends(self, topic: str) -> dict[int, int]:
         """For each partition the offset after the last record."""
-        return self._offsets(topic, OffsetSpec.latest())
 
-    def offsets_at(self, topic: str, milliseconds: int) -> dict[int, int]:
-        """For each partition the first offset with a timestamp not below `milliseconds`; -1 where there is none."""
-        return self._offsets(topic, OffsetSpec.for_timestamp(milliseconds))
-
-    def _offsets(self, topic: str, spec: OffsetSpec) -> dict[int, int]:
         def ask() -> dict[int, int]:
-            asked = {TopicPartition(topic, number): spec for number in self.partitions(topic)}
+            asked = {TopicPartition(topic, number): OffsetSpec.latest() for number in self.partitions(topic)}
             level = IsolationLevel.READ_UNCOMMITTED
             answers = self._admin.list_offsets(asked, isolation_level=level, request_timeout=_SECONDS)
             return {where.partition: answer.result(_SECONDS).offset for where, answer in answers.items()}

@@ -4,6 +4,7 @@ Each part is read on its own: Kafka being away does not hide the tables. The cal
 thread.
 """
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,7 +18,7 @@ from lakehouse_contract.decoding import to_json
 from lakehouse_contract.settings import BronzeSettings
 from lakehouse_operator.observation.flink import FlinkUnreadable, job_health
 from lakehouse_operator.observation.kafka import KafkaObserver, KafkaUnreadable
-from lakehouse_operator.observation.savepoints import readable
+from lakehouse_operator.observation.savepoints import SavepointObserver
 from lakehouse_operator.planning.observed import Observation
 from lakehouse_operator.tables.catalog import open_catalog
 from lakehouse_operator.tables.observe import TableObserver
@@ -52,6 +53,7 @@ class Observer:
         self._catalog: Catalog | None = None
         self._tables: TableObserver | None = None
         self._kafka: KafkaObserver | None = None
+        self._savepoint_observer = SavepointObserver(time.monotonic)
 
     def observe(self, look: Look) -> Observation:
         """Read what can be read. What can't is None, and `problem` says why, without any secret."""
@@ -102,7 +104,7 @@ class Observer:
 
     def _savepoints(self, look: Look) -> dict[str, int]:
         io = self.catalog(look)._load_file_io(location=look.savepoints[0])
-        return readable(io, look.savepoints)
+        return self._savepoint_observer.readable(io, look.savepoints)
 
 
 def _connection(look: Look) -> dict[str, str]:

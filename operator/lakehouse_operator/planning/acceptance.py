@@ -13,7 +13,7 @@ from lakehouse_operator.planning.definition import pinned_spec
 from lakehouse_operator.planning.observed import Observed
 from lakehouse_operator.planning.pipeline import Problems, ValidPipeline
 from lakehouse_operator.planning.record import Record, canonical
-from lakehouse_operator.planning.validate import validate
+from lakehouse_operator.planning.validate import Judge, validate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,18 +30,18 @@ class Acceptance:
     changes: tuple[Change, ...] = ()
 
 
-def accept(seen: Observed) -> Acceptance:
+def accept(seen: Observed, judge: Judge = validate) -> Acceptance:
     """Judge the newest spec, and go on with the last accepted one where it is refused."""
     record = seen.record
-    newest = validate(_raw(seen, seen.pipeline.spec, seen.pipeline.generation), seen.config_maps)
+    newest = judge(_raw(seen, seen.pipeline.spec, seen.pipeline.generation), seen.config_maps)
     if isinstance(newest, Problems):
-        return Acceptance(pipeline=_read(seen, record.accepted), problems=newest.problems, record=record)
+        return Acceptance(pipeline=_read(seen, record.accepted, judge), problems=newest.problems, record=record)
     content = canonical(pinned_spec(newest))
     if content == record.accepted:
-        before = _read(seen, record.previous)
+        before = _read(seen, record.previous, judge)
         changes = change.classify(before, newest) if before else ()
         return Acceptance(pipeline=newest, problems=(), record=_at(record, seen), changes=changes)
-    last = _read(seen, record.accepted)
+    last = _read(seen, record.accepted, judge)
     changes = change.classify(last, newest) if last else ()
     refused = tuple(_needs_new_state(each, seen) for each in changes if each.effect == "newState")
     if refused:
@@ -63,14 +63,14 @@ def _needs_new_state(changed: Change, seen: Observed) -> Problem:
     )
 
 
-def _read(seen: Observed, content: str | None) -> ValidPipeline | None:
+def _read(seen: Observed, content: str | None, judge: Judge) -> ValidPipeline | None:
     """An earlier accepted spec. If a newer operator refuses its batch stages, its stream is cared for without them."""
     if content is None:
         return None
     spec: dict[str, Any] = json.loads(content)
     stream = {key: value for key, value in spec.items() if key not in ("silver", "gold", "maintenance")}
     for each in (spec, stream):
-        read = validate(_raw(seen, each, seen.record.accepted_generation))
+        read = judge(_raw(seen, each, seen.record.accepted_generation), {})
         if isinstance(read, ValidPipeline):
             return read
     return None

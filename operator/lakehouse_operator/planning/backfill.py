@@ -24,6 +24,8 @@ BackfillStage = Literal["silver", "gold"]
 State = Literal["Planned", "Waiting", "Running", "Succeeded", "Failed", "Skipped", "Cancelled"]
 _DONE = ("Succeeded", "Skipped")
 _OVER = ("Succeeded", "Failed", "Cancelled")
+_STAGES = ("silver", "gold", "maintenance")
+"""Whose runs in flight a backfill waits for: those of its own stages, and maintenance, which rewrites the same days."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,11 @@ class _Case:
         """The backfill's own runs, by stage and first day."""
         mine = (entry for entry in self.ledger if entry.backfill == self.name and entry.days)
         return {(entry.stage, entry.days[0]): entry for entry in mine if entry.days}
+
+
+def is_going_on(backfill: BackfillObject) -> bool:
+    """Whether a backfill was approved and has no outcome yet."""
+    return bool(backfill.spec.get("approved")) and backfill.status.get("phase") not in _OVER and not backfill.deleting
 
 
 def decide_backfill(
@@ -155,7 +162,7 @@ def _run(case: _Case, plan: tuple[BackfillInterval, ...]) -> BackfillDecision:
         return BackfillDecision(status=_ended(case, "Failed", plan, message))
     if not waiting and not running:
         return BackfillDecision(status=_ended(case, "Succeeded", plan, None))
-    hold = case.definition.paused or next((h for s in ("silver", "gold") if (h := _in_flight(case, s))), None)
+    hold = case.definition.paused or next((h for s in _STAGES if (h := _in_flight(case, s))), None)
     ready = [interval for interval in waiting if _silver_done(interval, plan)]
     room = 0 if hold or failed else max(case.spec.max_concurrent - len(running), 0)
     pinned = _pinned(case)
@@ -166,7 +173,7 @@ def _run(case: _Case, plan: tuple[BackfillInterval, ...]) -> BackfillDecision:
 
 
 def _in_flight(case: _Case, stage: str) -> Hold | None:
-    if stage not in case.spec.stages:
+    if stage != "maintenance" and stage not in case.spec.stages:
         return None
     others = [e.name for e in case.ledger if e.stage == stage and not e.final and e.backfill != case.name]
     return Hold(reason="RunInFlight", message=f"waits for {others[0]}, which has not ended yet") if others else None

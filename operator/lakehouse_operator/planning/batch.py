@@ -16,7 +16,7 @@ from lakehouse_operator.api.pipeline_status import BatchLayer
 from lakehouse_operator.api.run import RunSpec, RunStatus, Stage, WrittenTable
 from lakehouse_operator.api.values import mebibytes, seconds
 from lakehouse_operator.planning import job_settings, ledger, names
-from lakehouse_operator.planning.backfill import BackfillStage, Definition, decide_backfill
+from lakehouse_operator.planning.backfill import BackfillStage, Definition, decide_backfill, is_going_on
 from lakehouse_operator.planning.due import NewRun, StagePolicy, boundaries, decide_stage, forgettable
 from lakehouse_operator.planning.failure import RetryPolicy
 from lakehouse_operator.planning.observed import Application, Commit, Observed, RunObject
@@ -27,18 +27,24 @@ from lakehouse_operator.planning.schedule import instant
 from lakehouse_operator.planning.spark_manifest import build_spark_application
 
 BECAUSE_ANNOTATION = "lakehouse.dev/started-because"
+REWINDING = "Rewinding"
+"""The reason for which all is paused while bronze goes back to a recovery point."""
 _SPARK = "sparkoperator.k8s.io/v1beta2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchDecision:
-    """The batch half of a plan. `holds` say, by stage, why a run that is due does not start."""
+    """The batch half of a plan. `holds` say, by stage, why a run that is due does not start.
+
+    `started` are the runs that it creates, as the ledger will have them: what is decided after them must know of them.
+    """
 
     statuses: tuple[StatusOf, ...] = ()
     actions: tuple[Action, ...] = ()
     layers: Mapping[Stage, BatchLayer] = field(default_factory=dict)
     holds: Mapping[Stage, Hold] = field(default_factory=dict)
     recheck: timedelta | None = None
+    started: tuple[ledger.Entry, ...] = ()
 
 
 def decide(
@@ -64,7 +70,8 @@ def decide(
     seen = _with_statuses(seen, parts)
     known = ledger.entries(seen)
     parts += [_stage(pipeline, seen, known, stage, definition=definition, paused=paused) for stage in pipeline.stages]
-    parts.append(_backfills(pipeline, seen, known, definition, paused))
+    started = tuple(entry for part in parts for entry in part.started)
+    parts.append(_backfills(pipeline, seen, (*known, *started), definition, paused))
     return _joined(parts)
 
 
@@ -84,6 +91,7 @@ def _joined(parts: Iterable[BatchDecision]) -> BatchDecision:
         layers={stage: layer for part in parts for stage, layer in part.layers.items()},
         holds={stage: hold for part in parts for stage, hold in part.holds.items()},
         recheck=min((part.recheck for part in parts if part.recheck is not None), default=None),
+        started=tuple(entry for part in parts for entry in part.started),
     )
 
 
@@ -195,20 +203,37 @@ def _stage(
     paused: Hold | None,
 ) -> BatchDecision:
     policy = stage_policy(pipeline, stage)
+    if stage == "maintenance":
+        paused = paused or _days_are_computed(seen, known)
     decision = decide_stage(policy, seen, known, paused=paused)
     replaced = [_cancel(seen, run, pipeline, "a newer run takes its place") for run in decision.replace]
+    if stage == "maintenance" and paused is not None and paused.reason == REWINDING:
+        replaced += [_cancel(seen, run, pipeline, paused.message) for run in _unfinished(seen, stage)]
     forgotten = [
         Delete(API_VERSION, "LakehouseRun", run.name, run.uid, "beyond the history's limit")
         for run in forgettable(policy, seen)
     ]
     started = [_create(pipeline, run, definition, known) for run in decision.start]
     own = BatchDecision(
+        started=tuple(_entry(pipeline, run, known) for run in decision.start),
         actions=(*started, *forgotten),
         layers={stage: decision.layer},
         holds={stage: decision.hold} if decision.hold else {},
         recheck=decision.recheck,
     )
     return _joined((*replaced, own))
+
+
+def _days_are_computed(seen: Observed, known: tuple[ledger.Entry, ...]) -> Hold | None:
+    """Maintenance waits for backfills: both write whole days, and a backfill swaps in what it prepared from them."""
+    names = [each.name for each in seen.backfills if is_going_on(each)]
+    names += [entry.name for entry in known if entry.days and not entry.final]
+    return Hold(reason="BackfillInFlight", message=f"waits for {names[0]}, which has not ended yet") if names else None
+
+
+def _unfinished(seen: Observed, stage: BatchStageName) -> list[RunObject]:
+    own = (run for run in seen.runs if run.spec["stage"] == stage and not run.deleting)
+    return [run for run in own if run.status.get("phase") not in ledger.FINAL]
 
 
 def _cancel(seen: Observed, run: RunObject, pipeline: ValidPipeline, why: str) -> BatchDecision:
@@ -245,6 +270,21 @@ def _create(pipeline: ValidPipeline, run: NewRun, definition: str, known: tuple[
     return CreateOnce(manifest, f"{run.stage} run, started because: {run.because}")
 
 
+def _entry(pipeline: ValidPipeline, run: NewRun, known: tuple[ledger.Entry, ...]) -> ledger.Entry:
+    """A run that is being created, as the ledger will have it."""
+    return ledger.Entry(
+        name=_name(pipeline, run, known),
+        stage=run.stage,
+        phase="Pending",
+        revision=run.revision,
+        reason=run.reason,
+        interval=run.interval,
+        days=run.days,
+        upto=run.upto,
+        backfill=run.backfill,
+    )
+
+
 def _source_range(run: NewRun) -> dict[str, str] | None:
     if run.upto is None or run.days:
         return None
@@ -279,7 +319,7 @@ def _backfills(
     stages: tuple[BackfillStage, ...] = ("silver", "gold")
     revisions = {stage: job_settings.revision(pipeline, stage) for stage in stages if stage in pipeline.stages}
     asked = Definition(revisions=revisions, bronze_table=pipeline.bronze_table, paused=paused)
-    parts = []
+    parts: list[BatchDecision] = []
     for backfill in seen.backfills:
         decision = decide_backfill(backfill, seen, known, asked)
         cancelled = [run for run in seen.runs if run.name in decision.cancel]
@@ -290,6 +330,7 @@ def _backfills(
                 actions=tuple(_create(pipeline, run, definition, known) for run in decision.start),
             )
         )
+        known = (*known, *(_entry(pipeline, run, known) for run in decision.start))
     return _joined(parts)
 
 
@@ -297,7 +338,7 @@ def _backfills(
 
 
 def stage_policy(pipeline: ValidPipeline, stage: BatchStageName) -> StagePolicy:
-    """When the stage's runs are due, from the spec. Maintenance follows the clock, once a day."""
+    """When the stage's runs are due, from the spec. Maintenance follows its schedule and nothing else."""
     own = pipeline.stage(stage)
     triggered = own if isinstance(own, (Silver, Gold)) else None
     return StagePolicy(
@@ -307,7 +348,7 @@ def stage_policy(pipeline: ValidPipeline, stage: BatchStageName) -> StagePolicy:
         revision=job_settings.revision(pipeline, stage),
         trigger="dataComplete" if triggered and triggered.trigger.mode != "clock" else "clock",
         deadline=_seconds(triggered.trigger.deadline) if triggered else timedelta(),
-        interval=_seconds(triggered.interval) if triggered else timedelta(days=1),
+        interval=_seconds(triggered.interval) if triggered else None,
         catch_up=own.catch_up.policy,
         catch_up_limit=own.catch_up.limit,
         concurrency=own.concurrency,

@@ -109,7 +109,7 @@ def _findings(seen: Observed, found: Findings) -> list[Finding]:
     if step is not None:
         findings.append(_running(step))
         findings += _recovery_point(step.situation)
-        findings += [_held(hold) for hold in _blocking(step)[:1] if _is_wanted(step)]
+        findings += [_held(hold) for hold in _blocking(step)[:1] if _is_changing(step)]
         findings += [
             Finding("RequestRefused", "True", hold.reason, hold.message)
             for hold in step.holds
@@ -144,7 +144,7 @@ def _not_ready(
 
 def _of_state(step: Step, blocking: list[Hold]) -> tuple[Finding, Finding | None]:
     """Readiness where nothing is stalled."""
-    if step.state in ("Running", "Suspended") and not blocking:
+    if not blocking and not step.situation.deleting and _is_as_wanted(step):
         return Finding("Ready", "True", step.state), None
     first = step.record.good is None
     if step.state == "Soaking" and first and step.situation.running:
@@ -159,10 +159,18 @@ def _blocking(step: Step) -> list[Hold]:
     return [hold for hold in step.holds if hold.about == "stream"]
 
 
-def _is_wanted(step: Step) -> bool:
-    """Whether something else is wanted than what is deployed."""
+def _is_as_wanted(step: Step) -> bool:
+    """Whether the stream is what the spec asks for."""
     deployed, s = step.record.deployed, step.situation
-    return s.deleting or (deployed is not None and s.wanted.id != deployed.id) or s.pipeline.spec.suspend
+    if s.pipeline.spec.suspend:
+        return step.state == "Suspended"
+    return step.state == "Running" and deployed is not None and s.wanted.id == deployed.id
+
+
+def _is_changing(step: Step) -> bool:
+    """Whether something else is wanted than what is there."""
+    deployed, s = step.record.deployed, step.situation
+    return s.should_rest or (deployed is not None and s.wanted.id != deployed.id)
 
 
 def _held(hold: Hold) -> Finding:

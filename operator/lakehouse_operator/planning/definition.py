@@ -14,7 +14,7 @@ from lakehouse_operator.api import API_VERSION
 from lakehouse_operator.planning import names
 from lakehouse_operator.planning.job_settings import spec_hash
 from lakehouse_operator.planning.pipeline import GoldModels, Problems, ValidPipeline
-from lakehouse_operator.planning.validate import validate
+from lakehouse_operator.planning.validate import Judge, validate
 
 DATA_KEY = "spec.json"
 
@@ -54,7 +54,13 @@ def build_definition_record(pipeline: ValidPipeline) -> dict[str, Any]:
 
 
 def read_definition(
-    data: Mapping[str, str], *, name: str, namespace: str, uid: str = "", generation: int = 0
+    data: Mapping[str, str],
+    *,
+    name: str,
+    namespace: str,
+    uid: str = "",
+    generation: int = 0,
+    judge: Judge = validate,
 ) -> ValidPipeline | Problems:
     """Read the data of a definition's ConfigMap as the pipeline that it was written from.
 
@@ -64,10 +70,11 @@ def read_definition(
         namespace: Its namespace.
         uid: Its UID.
         generation: The generation that it had, where it matters.
+        judge: Says whether it is valid.
     """
     try:
         spec = json.loads(data[DATA_KEY])
     except (KeyError, ValueError):
         return Problems((Problem(DATA_KEY, "the ConfigMap holds no definition of a pipeline"),))
     metadata = {"name": name, "namespace": namespace, "uid": uid, "generation": generation}
-    return validate({"apiVersion": API_VERSION, "kind": "LakehousePipeline", "metadata": metadata, "spec": spec})
+    return judge({"apiVersion": API_VERSION, "kind": "LakehousePipeline", "metadata": metadata, "spec": spec}, {})

@@ -33,7 +33,11 @@ Because = Literal["DataComplete", "SilverDone", "Deadline", "Clock", "Asked"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagePolicy:
-    """What a pipeline says about the runs of one stage. `deadline` counts from the end of the interval."""
+    """What a pipeline says about the runs of one stage. `deadline` counts from the end of the interval.
+
+    Without an `interval` a run stands for all the time since the one before it, and makes up for those that were missed
+    or failed.
+    """
 
     stage: Stage
     schedule: str
@@ -41,7 +45,7 @@ class StagePolicy:
     revision: str
     trigger: Literal["dataComplete", "clock"]
     deadline: timedelta
-    interval: timedelta
+    interval: timedelta | None
     catch_up: Literal["all", "latest", "none"]
     catch_up_limit: int
     concurrency: Literal["Forbid", "Replace"]
@@ -117,7 +121,7 @@ def decide_stage(
     if interval is None:
         return StageDecision(layer=layer, recheck=wait)
     in_flight = _in_flight(case)
-    hold = paused or (in_flight if policy.concurrency == "Forbid" else None) or _failed(case, renewed=renewed)
+    hold = paused or in_flight or _failed(case, renewed=renewed)
     if hold is None:
         readiness, layer = _readiness(case, interval, layer)
         if not isinstance(readiness, Hold):
@@ -134,40 +138,48 @@ def _begin(case: _Case) -> datetime:
     if known is not None:
         return known
     first = parse_instant(case.was.since) if case.was.since else case.seen.now
+    if case.policy.interval is None:
+        return first
     return midnight(first) + (first - midnight(first)) // case.policy.interval * case.policy.interval
 
 
 def _next_interval(case: _Case) -> tuple[Interval | None, bool]:
     """The interval to run next, and whether it failed before under another revision and is tried again under this."""
     policy = case.policy
-    for entry in case.scheduled:
+    for entry in case.scheduled if policy.interval else case.scheduled[-1:]:
         tried = [other for other in case.scheduled if other.interval == entry.interval]
         if all(other.phase in ("Failed", "Cancelled") and other.revision != policy.revision for other in tried):
             return entry.interval, True
-    tick = last_tick(policy.schedule, policy.time_zone, now=case.seen.now)
-    due = due_intervals(policy.interval, through=_begin(case), tick=tick) if tick else ()
-    return _caught_up(policy, due, case.seen.now), False
+    tick, begin = last_tick(policy.schedule, policy.time_zone, now=case.seen.now), _begin(case)
+    if tick is None or tick <= begin:
+        return None, False
+    if policy.interval is None:
+        return Interval(begin, tick), False
+    due = due_intervals(policy.interval, through=begin, tick=tick)
+    return _caught_up(policy, policy.interval, due, case.seen.now), False
 
 
-def _caught_up(policy: StagePolicy, due: tuple[Interval, ...], now: datetime) -> Interval | None:
+def _caught_up(policy: StagePolicy, length: timedelta, due: tuple[Interval, ...], now: datetime) -> Interval | None:
     """Which of the intervals that are due comes first. The rows of those left out come with the one that is run."""
     if not due:
         return None
     if policy.catch_up == "all":
         return due[max(len(due) - policy.catch_up_limit, 0)]
-    missed = policy.catch_up == "none" and now - due[-1].end > policy.interval + policy.deadline
+    missed = policy.catch_up == "none" and now - due[-1].end > length + policy.deadline
     return None if missed else due[-1]
 
 
 def _in_flight(case: _Case) -> Hold | None:
-    running = [entry.name for entry in case.ledger if entry.stage == case.policy.stage and not entry.final]
+    """Wait for what goes on; concurrency Replace waits only for the days of a backfill, which are never replaced."""
+    own = (entry for entry in case.ledger if entry.stage == case.policy.stage and not entry.final)
+    running = [entry.name for entry in own if case.policy.concurrency == "Forbid" or entry.backfill]
     return Hold(reason="RunInFlight", message=f"{running[0]} has not ended yet") if running else None
 
 
 def _failed(case: _Case, *, renewed: bool) -> Hold | None:
     """The newest interval's outcome holds what follows, if it is a failure that repeating would not mend."""
     final = [entry for entry in case.scheduled if entry.final]
-    if renewed or not final:
+    if renewed or not final or case.policy.interval is None:
         return None
     newest = [entry for entry in final if entry.interval == final[-1].interval]
     if any(entry.phase != "Failed" for entry in newest):
@@ -176,7 +188,7 @@ def _failed(case: _Case, *, renewed: bool) -> Hold | None:
     return Hold(
         reason="RunFailed",
         message=f"{last.name} failed ({last.failure}); mend its cause and change the definition, or run it again with "
-        f"`lakehouse runs retry {last.name}`",
+        f"`lakehouse retry {last.name}`",
     )
 
 
@@ -291,7 +303,7 @@ def _layer(case: _Case, upcoming: datetime | None) -> BatchLayer:
         completed_through=instant(completed) if completed else None,
         last_run=_last_run(case),
         next_run=instant(upcoming) if upcoming else None,
-        outdated=len(outdated),
+        outdated=len(outdated) if case.policy.interval else 0,
     )
 
 

@@ -174,10 +174,14 @@ def maintenance_settings(pipeline: ValidPipeline, run: RunSettings) -> Maintenan
         pipeline=pipeline.name,
         catalog=catalog_settings(pipeline.spec),
         run=run,
+        bronze_table=pipeline.bronze_table,
         tables=written_tables(pipeline),
+        readers=_bronze_readers(pipeline),
         compaction=CompactionSettings(
             target_file_bytes=mebibytes(wanted.compaction.target_file_size) * 1024 * 1024,
             min_age_seconds=seconds(wanted.compaction.min_age),
+            min_input_files=wanted.compaction.min_input_files,
+            max_bytes=mebibytes(wanted.compaction.max_size) * 1024 * 1024,
         )
         if wanted.compaction.enabled
         else None,
@@ -209,6 +213,15 @@ def written_tables(pipeline: ValidPipeline) -> tuple[str, ...]:
         namespaces = sorted({model.name.split(".")[0] for model in gold.models})
         tables += [f"{namespace}.{layout.REFRESHES_TABLE}" for namespace in namespaces]
     return tuple(tables)
+
+
+def _bronze_readers(pipeline: ValidPipeline) -> tuple[str, ...]:
+    """The tables whose commits say how far they have come in bronze: those of the built-in silver job."""
+    if not isinstance(pipeline.silver, SilverTables):
+        return ()
+    return tuple(
+        name for table in pipeline.silver.tables for name in (table.name, table.name + layout.QUARANTINE_SUFFIX)
+    )
 
 
 def revision(pipeline: ValidPipeline, stage: BatchStageName) -> str:

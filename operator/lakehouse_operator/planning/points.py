@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from lakehouse_contract import commits
+from lakehouse_operator.api.pipeline_status import PointTrigger
 from lakehouse_operator.api.values import seconds
 from lakehouse_operator.planning import names
 from lakehouse_operator.planning.observed import Commit, Savepoint, TableView
@@ -13,7 +14,6 @@ from lakehouse_operator.planning.plan import Action, Announce, CreateOnce, Delet
 from lakehouse_operator.planning.record import (
     KafkaOffset,
     PendingSavepoint,
-    PointTrigger,
     Record,
     RecoveryPoint,
     point_name,
@@ -21,7 +21,7 @@ from lakehouse_operator.planning.record import (
 from lakehouse_operator.planning.schedule import parse_instant
 from lakehouse_operator.planning.situation import SAVEPOINT_ANNOTATION, Situation, Step
 
-TAG_PREFIX = "recovery-"
+TAG_PREFIX = commits.RECOVERY_TAG
 """Tags on the bronze table that keep the snapshots of recovery points."""
 DISCARDED_PREFIX = "discarded-"
 """Tags on the bronze table that keep the heads that a rewind discarded."""
@@ -32,8 +32,10 @@ FLINK = "flink.apache.org/v1beta1"
 # --- finding ----------------------------------------------------------------------------------------------------------
 
 
-def found(s: Situation, trigger: PointTrigger, path: str, *, kafka: tuple[KafkaOffset, ...] = ()) -> RecoveryPoint:
-    """The point at a path: the known one, or a new one."""
+def found(
+    s: Situation, trigger: PointTrigger, path: str, *, job_id: str | None, kafka: tuple[KafkaOffset, ...] = ()
+) -> RecoveryPoint:
+    """The point at a path: the known one, or a new one that the job `job_id` has taken."""
     known = next((point for point in s.record.points if point.path == path), None)
     return known or RecoveryPoint(
         name=point_name(trigger, path),
@@ -41,7 +43,7 @@ def found(s: Situation, trigger: PointTrigger, path: str, *, kafka: tuple[KafkaO
         taken_at=s.stamp,
         trigger=trigger,
         revision=s.record.deployed.id if s.record.deployed else "",
-        job_id=s.child.job_id if s.child else None,
+        job_id=job_id,
         kafka=kafka,
     )
 
@@ -216,7 +218,7 @@ def _ask(step: Step, pending: PendingSavepoint) -> Step:
     else:
         launch = replace(s.launch, savepoint_nonce=s.launch.savepoint_nonce + 1)
         asked = replace(pending, name=f"nonce-{launch.savepoint_nonce}")
-    asked = replace(asked, kafka=s.kafka_offsets)
+    asked = replace(asked, kafka=s.kafka_offsets, job_id=s.child.job_id if s.child else None)
     scheduled = s.stamp if pending.trigger == "schedule" else s.record.last_scheduled
     s = s.but(pending=asked, launch=launch, last_scheduled=scheduled)
     return replace(step, situation=s, child="running", after=(*step.after, *_request(s, asked)))
@@ -247,14 +249,16 @@ def _collect(step: Step, pending: PendingSavepoint) -> Step:
     s = step.situation
     result = next((each for each in s.seen.savepoints if each.name == pending.name), None)
     late = s.since(pending.requested_at) > 2 * s.savepoint_timeout
-    if result is not None and result.state == "Completed" and result.path:
-        point = found(s, pending.trigger, result.path, kafka=pending.kafka)
+    same_job = s.child is not None and s.child.job_id == pending.job_id
+    if result is not None and result.state == "Completed" and result.path and same_job:
+        point = found(s, pending.trigger, result.path, job_id=pending.job_id, kafka=pending.kafka)
         s = _handled(adding(s, point), pending)
         return replace(step, situation=s, after=(*step.after, *_tidy(result))).telling(
             "Normal", "RecoveryPointTaken", f"{point.name} lies at {point.path}"
         )
-    if late or (result is not None and result.state == "Failed"):
-        why = result.error if result and result.error else "it took too long"
+    if late or not same_job or (result is not None and result.state == "Failed"):
+        other = "it took too long" if same_job else "the job that it was asked of has ended"
+        why = result.error if result and result.error else other
         tidied = (*step.after, *(_tidy(result) if result else ()))
         return replace(step, situation=_handled(s, pending), after=tidied).telling(
             "Warning", "SavepointFailed", f"the savepoint {pending.name} failed: {why}"
@@ -286,6 +290,8 @@ def events(points_before: Iterable[RecoveryPoint], points_after: Iterable[Recove
         was = before.get(point.name, False)
         if point.proven and not was:
             news.append(Announce("Normal", "RecoveryPointProven", f"{point.name} is proven"))
+        elif was and point.discarded:
+            news.append(Announce("Warning", "RecoveryPointDiscarded", f"a rewind went back to before {point.name}"))
         elif was and not point.proven:
             news.append(Announce("Warning", "RecoveryPointLost", f"{point.name} can no longer be read at {point.path}"))
     return tuple(news)

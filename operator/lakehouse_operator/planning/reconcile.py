@@ -33,21 +33,22 @@ from lakehouse_operator.planning.plan import (
     StatusOf,
 )
 from lakehouse_operator.planning.situation import FORCE_DELETE_ANNOTATION, REST, Situation, Step
+from lakehouse_operator.planning.validate import Judge, validate
 
 _SOON = timedelta(seconds=1)
 
 
-def reconcile(seen: Observed) -> Plan:
-    """Decide everything about one pipeline."""
+def reconcile(seen: Observed, judge: Judge = validate) -> Plan:
+    """Decide everything about one pipeline. `judge` says whether a spec is valid."""
     if _is_let_go(seen):
         return Plan(wake_after=REST)
-    accepted = accept(seen)
+    accepted = accept(seen, judge)
     if accepted.pipeline is None:
         return _refused(seen, accepted)
     pipeline = accepted.pipeline
     situation = Situation(pipeline=pipeline, seen=seen, record=accepted.record, wanted=wanted_revision(pipeline))
     step = stream_rules.decide(situation)
-    batch = _decide_batch(pipeline, seen, step)
+    batch = _decide_batch(pipeline, seen, step, judge)
     found = Findings(
         problems=accepted.problems,
         warnings=pipeline.warnings,
@@ -114,18 +115,19 @@ def _news(seen: Observed, accepted: Acceptance, step: Step) -> Iterator[Announce
 # --- the batch side ---------------------------------------------------------------------------------------------------
 
 
-def _decide_batch(pipeline: ValidPipeline, seen: Observed, step: Step) -> BatchDecision:
+def _decide_batch(pipeline: ValidPipeline, seen: Observed, step: Step, judge: Judge) -> BatchDecision:
     """The batch half. The definition that new runs are pinned to is kept before any of them is created."""
     if not pipeline.stages:
         return BatchDecision()
+    newest = definition_name(pipeline)
     decision = batch_rules.decide(
         pipeline,
         seen,
-        definition=definition_name(pipeline),
+        definition=newest,
         paused=_paused(step),
-        definitions=_definitions(pipeline, seen),
+        definitions=_definitions(pipeline, seen, newest, judge),
     )
-    if definition_name(pipeline) in seen.config_maps or seen.pipeline.deleting_since is not None:
+    if newest in seen.config_maps or seen.pipeline.deleting_since is not None:
         return decision
     kept = CreateOnce(build_definition_record(pipeline), "what new runs are pinned to")
     return replace(decision, actions=(kept, *decision.actions))
@@ -139,18 +141,18 @@ def _paused(step: Step) -> Hold | None:
     if s.pipeline.spec.suspend:
         return Hold(reason="Suspended", message="spec.suspend is true")
     if operation is not None and (operation.kind == "rewind" or operation.stage in ("removing", "rewinding")):
-        return Hold(reason="Rewinding", message="bronze goes back to a recovery point")
+        return Hold(reason=batch_rules.REWINDING, message="bronze goes back to a recovery point")
     return None
 
 
-def _definitions(pipeline: ValidPipeline, seen: Observed) -> Mapping[str, ValidPipeline]:
-    """The earlier accepted specs that runs are pinned to."""
+def _definitions(pipeline: ValidPipeline, seen: Observed, newest: str, judge: Judge) -> Mapping[str, ValidPipeline]:
+    """The earlier accepted specs that runs are pinned to; `newest` is the name of the current one."""
     pinned = {str(run.spec.get("definition", "")) for run in seen.runs} & set(seen.config_maps)
     read = {
         name: read_definition(
-            seen.config_maps[name], name=pipeline.name, namespace=pipeline.namespace, uid=pipeline.uid
+            seen.config_maps[name], name=pipeline.name, namespace=pipeline.namespace, uid=pipeline.uid, judge=judge
         )
-        for name in sorted(pinned - {definition_name(pipeline)})
+        for name in sorted(pinned - {newest})
     }
     return {name: each for name, each in read.items() if isinstance(each, ValidPipeline)}
 

@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from lakehouse_contract.decoding import from_json, to_json
+from lakehouse_operator.api.pipeline_status import PointTrigger
 from lakehouse_operator.planning.names import digest
 
 DATA_KEY = "record.json"
 """The key of the record in its ConfigMap."""
-
-PointTrigger = Literal["upgrade", "suspend", "manual", "schedule", "deletion", "rewind"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +131,15 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingSavepoint:
-    """A savepoint that was asked for while the stream goes on. `token` is what a person asked with."""
+    """A savepoint that was asked for while the stream goes on, of the job `job_id`.
+
+    `token` is what a person asked with. If another job runs by the time, nobody knows which of them took it.
+    """
 
     name: str
     trigger: Literal["manual", "schedule"]
     requested_at: str
+    job_id: str | None = None
     token: str | None = None
     kafka: tuple[KafkaOffset, ...] = ()
 

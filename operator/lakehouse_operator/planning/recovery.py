@@ -29,8 +29,9 @@ def recover(s: Situation) -> Step:
         return _rollback_failed(s, s.record.rollback_failed.reason)
     if not s.given_up and not s.needs_manual_restore and _flink_still_tries(s):
         return _waiting(s)
-    if s.needs_manual_restore and s.launch.ran:
-        return back_to_newest(s, deployed)
+    gone = s.launch.ran and (s.needs_manual_restore or not s.flink_has_state)
+    if gone and (step := back_to_newest(s, deployed)).holds:
+        return step
     why = (s.child.error if s.child else None) or f"the job is {s.child.job_state if s.child else 'gone'}"
     if failures is None or failures.revision != deployed.id:
         s = s.but(recoveries=_counted(s, 0, why))
@@ -38,7 +39,8 @@ def recover(s: Situation) -> Step:
     if hold is not None:
         return Step(situation=s, state="Failed", child="running", holds=(hold,), recheck=hold.recheck or POLL)
     tried = s.record.recoveries.count if s.record.recoveries else 0
-    step = _again(s.but(recoveries=_counted(s, tried + 1, why)))
+    s = s.but(recoveries=_counted(s, tried + 1, why))
+    step = back_to_newest(s, deployed) if gone else _again(s)
     return replace(step, state="Recovering").telling("Warning", "Recovering", why)
 
 
@@ -77,8 +79,6 @@ def _again(s: Situation) -> Step:
         return no_state(s)
     if s.flink_has_state:
         return start(s.begin("recover", "starting", deployed, origin="last-state"), deployed)
-    if s.launch.ran:
-        return back_to_newest(s, deployed)
     point = next((each for each in s.record.points if each.path == s.launch.point), None)
     if point is not None:
         return start(s.begin("recover", "starting", deployed, point=point.name), deployed, point=point)

@@ -162,8 +162,13 @@ class Situation:
 
     @property
     def never_ran(self) -> bool:
-        """Whether nothing of the child can have run since it was launched, so that there is nothing to stop."""
-        return self.never_deployed or self.nothing_to_lose or (not self.launch.ran and self.cannot_be_running)
+        """Whether nothing of the child can have run since it was launched, so that there is nothing to stop.
+
+        Of a job that may be running it is no use to have seen that it has no state: it may have some by now.
+        """
+        if self.never_deployed:
+            return True
+        return self.cannot_be_running and (self.nothing_to_lose or not self.launch.ran)
 
     @property
     def left_a_checkpoint(self) -> bool:

@@ -9,7 +9,7 @@ from cronsim import CronSim, CronSimError
 
 from lakehouse_contract.decoding import Problem
 from lakehouse_operator.api.backfill import MAX_DAYS, BackfillSpec
-from lakehouse_operator.api.pipeline import BatchStage, Bronze, PipelineSpec
+from lakehouse_operator.api.pipeline import BatchStage, Bronze, Expiry, PipelineSpec
 from lakehouse_operator.api.run import RunSpec
 from lakehouse_operator.api.values import mebibytes, seconds
 
@@ -125,15 +125,31 @@ def _problems(spec: PipelineSpec) -> Iterator[Problem]:
         stage: BatchStage | None = getattr(spec, name)
         if stage is not None:
             yield from _stage(f"spec.{name}", stage)
-    if spec.maintenance is not None and seconds(spec.maintenance.expiry.orphan_retention) < 3 * 86_400:
-        yield Problem(
-            "spec.maintenance.expiry.orphanRetention",
-            "must be at least 3d: files of commits that are under way look like orphans",
-        )
+    if spec.maintenance is not None:
+        yield from _expiry(spec, spec.maintenance.expiry)
     yield from _configurations(spec)
     for path, address in (("spec.catalog.uri", spec.catalog.uri), ("spec.catalog.warehouse", spec.catalog.warehouse)):
         if _USER_INFO.search(address):
             yield Problem(path, "must hold no password: put it into a Secret and name it in spec.catalog.secretRef")
+
+
+def _expiry(spec: PipelineSpec, expiry: Expiry) -> Iterator[Problem]:
+    if seconds(expiry.orphan_retention) < 3 * 86_400:
+        yield Problem(
+            "spec.maintenance.expiry.orphanRetention",
+            "must be at least 3d: files of commits that are under way look like orphans",
+        )
+    stages = {"silver": spec.silver, "gold": spec.gold}
+    name, longest = max(
+        ((name, seconds(stage.timeout)) for name, stage in stages.items() if stage is not None),
+        key=lambda item: item[1],
+        default=("silver", 0),
+    )
+    if seconds(expiry.retention) < longest:
+        yield Problem(
+            "spec.maintenance.expiry.retention",
+            f"must be at least {longest} s, spec.{name}.timeout: a run may read a snapshot so long",
+        )
 
 
 def _bronze_durations(bronze: Bronze) -> Iterator[Problem]:

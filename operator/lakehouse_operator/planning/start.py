@@ -209,7 +209,8 @@ def _adopted(s: Situation, path: str) -> Situation:
     """Take the savepoint that a stopped child carries for a point, unless it is older than what has been committed."""
     if not s.has_unknown_savepoint:
         return s
-    point = points.found(s, "suspend", path, kafka=s.kafka_offsets)
+    job_id = s.child.job_id if s.child else None
+    point = points.found(s, "recovery", path, job_id=job_id, kafka=s.kafka_offsets)
     return points.adding(s, point).but(resting_on=point.name)
 
 

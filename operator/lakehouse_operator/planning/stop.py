@@ -6,11 +6,12 @@ The child keeps its old definition and only becomes suspended, so a stop that fa
 from dataclasses import replace
 from datetime import timedelta
 
+from lakehouse_operator.api.pipeline_status import PointTrigger
 from lakehouse_operator.api.values import seconds
 from lakehouse_operator.planning import points
 from lakehouse_operator.planning.gates import revision_to_run
 from lakehouse_operator.planning.plan import Hold
-from lakehouse_operator.planning.record import Failures, OperationKind, PointTrigger, Revision
+from lakehouse_operator.planning.record import Failures, OperationKind, Revision
 from lakehouse_operator.planning.schedule import instant
 from lakehouse_operator.planning.situation import POLL, Situation, Step
 from lakehouse_operator.planning.start import back_to_newest, lost, no_state, removing, start
@@ -61,9 +62,9 @@ def stopping(s: Situation) -> Step:
     if s.child.restore_mode == "last-state":
         return _at_rest(s)
     if s.child.restore_mode == "savepoint" and path and path != s.operation.known_path:
-        point = points.found(
-            s, _TRIGGERS.get(s.operation.kind, "suspend"), path, kafka=s.kafka_offsets or s.operation.kafka
-        )
+        trigger = _TRIGGERS.get(s.operation.kind, "suspend")
+        kafka = s.kafka_offsets or s.operation.kafka
+        point = points.found(s, trigger, path, job_id=s.child.job_id, kafka=kafka)
         s = points.adding(s, point).but(resting_on=point.name).enter("proving")
         step = Step(situation=s, state="Stopping", recheck=timedelta(seconds=1))
         return step.telling("Normal", "RecoveryPointTaken", f"{point.name} lies at {point.path}")

@@ -81,13 +81,16 @@ def noting_what_ran(s: Situation) -> Situation:
         s = _started_by_another(s, launch, child)
     lives = child.job_state in ("RUNNING", "FAILING", "RESTARTING") or s.last_commit is not None
     ran = lives or child.checkpoint_in_metadata is True or (child.job_state == "FAILED" and s.has_unknown_savepoint)
-    return s.but(launch=replace(s.launch, job_id=child.job_id, ran=s.launch.ran or ran))
+    # The Flink operator has taken up what it was told to start. Left in mode last-state, it would carry out another
+    # hand's change in that mode too, even before this job has restored anything.
+    mode = "savepoint" if s.launch.mode == "last-state" else s.launch.mode
+    return s.but(launch=replace(s.launch, job_id=child.job_id, ran=s.launch.ran or ran, mode=mode))
 
 
 def _started_by_another(s: Situation, launch: Launch, child: Stream) -> Situation:
     path = child.savepoint_path
     if path is not None:
-        s = points.adding(s, points.found(s, "suspend", path)) if s.has_unknown_savepoint else s
+        s = points.adding(s, points.found(s, "recovery", path, job_id=launch.job_id)) if s.has_unknown_savepoint else s
     return s.but(launch=replace(launch, at=s.stamp, point=path, job_id=child.job_id, ran=False))
 
 

@@ -5,10 +5,10 @@ columns, rules, SQL). The API server's own rules hold here too, so a file can be
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 from lakehouse_contract.decoding import Problem, SettingsRefused, from_json, to_json
 from lakehouse_contract.settings import BronzeSettings, GoldSettings, MaintenanceSettings, RunSettings, SilverSettings
@@ -20,6 +20,8 @@ from lakehouse_operator.planning.pipeline import GoldModels, OwnJob, Problems, S
 
 ConfigMaps = Mapping[str, Mapping[str, str]]
 """The ConfigMaps that are known: name -> data."""
+Judge: TypeAlias = Callable[[Mapping[str, Any], ConfigMaps], ValidPipeline | Problems]
+"""`validate`, or something that answers as it does and remembers."""
 _LARGEST = 900_000
 _NONE: ConfigMaps = MappingProxyType({})
 

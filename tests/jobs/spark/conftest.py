@@ -1,6 +1,7 @@
 """One Spark session for all tests of silver and gold; each test has a catalog of its own."""
 
 import os
+import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -28,7 +29,9 @@ def catalog_in(directory: Path, name: str) -> CatalogSettings:
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     installed = engines.find()
-    os.environ |= installed.java_environment()
+    # Not UTC, and with an hour that occurs twice: what the jobs do must not depend on the driver's own time zone.
+    os.environ |= {**installed.java_environment(), "TZ": "America/New_York"}
+    time.tzset()
     scratch = tmp_path_factory.mktemp("spark")
     options = {
         "spark.jars": ",".join(str(jar) for jar in sorted(installed.spark_jars.glob("*.jar"))),

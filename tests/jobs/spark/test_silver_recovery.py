@@ -1,6 +1,12 @@
 """When bronze's history is not what it was: expired, rewound, overwritten, compacted. Never a gap, never a double."""
 
+from typing import Any
+
+import pytest
+from pyspark.sql import DataFrame
+
 from jobs.spark.lakehouse_world import BRONZE, DAY, HOUR, PEOPLE, PURCHASES, QUARANTINE, START, World, event
+from lakehouse_jobs.iceberg_commits import Lakehouse
 
 FIRST = [event(1, START), event(2, START + HOUR, plan="pro"), event(3, START + HOUR, amount=-1, partition=1)]
 SECOND = [event(4, START + 2 * HOUR), event(5, START + DAY, plan="pro", partition=1)]
@@ -62,6 +68,33 @@ def test_rows_that_a_run_over_days_took_ahead_do_not_hide_what_is_missing(world:
     expire(world, BRONZE, keep=1)
     assert world.silver()["tables"][0]["note"].endswith("is gone")
     world.check_silver([*FIRST, missing, ahead, event(42, START + DAY, arrived=START + 4 * DAY)])
+
+
+def test_a_quarantine_that_got_farther_than_its_table_does_not_hide_what_is_missing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.arrive(*FIRST)
+    world.silver()
+    good = event(40, START + HOUR, arrived=START + 2 * DAY)
+    bad = event(41, START + HOUR, amount=-1, arrived=START + 3 * DAY)
+    world.arrive(good, bad)
+
+    def crash(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    into_quarantine = Lakehouse.replace
+
+    def replace(self: Lakehouse, rows: DataFrame, table: str, *rest: Any) -> None:
+        (into_quarantine if table == QUARANTINE else crash)(self, rows, table, *rest)
+
+    monkeypatch.setattr(Lakehouse, "replace", replace)
+    with pytest.raises(KeyboardInterrupt):
+        world.silver("crashing")
+    monkeypatch.undo()
+    world.arrive(event(42, START + HOUR, arrived=START + 4 * DAY))
+    expire(world, BRONZE, keep=1)
+    assert world.silver()["tables"][0]["note"].endswith("is gone")
+    world.check_silver([*FIRST, good, bad, event(42, START + HOUR, arrived=START + 4 * DAY)])
 
 
 def test_a_topic_that_was_made_anew_counts_from_zero_again(world: World) -> None:

@@ -50,7 +50,7 @@ class Findings:
 
 def gather(world: World) -> Findings:
     """Count every layer and ask the oracle. Nothing may be written meanwhile."""
-    connection = {"bootstrap.servers": world.broker.bootstrap_servers}
+    connection = {"bootstrap.servers": world.bootstrap_servers}
     produced = read_produced(connection, world.topic)
     dead_letters = read_dead_letters(connection, world.pipeline.dead_letter_topic)
     catalog = world.catalog

@@ -56,6 +56,9 @@ class Progress:
     def as_table(self) -> Table:
         """All of it as a table with a bar."""
         table = Table.grid(padding=(0, 2))
+        table.add_column(width=12)
+        table.add_column(width=11, justify="right")
+        table.add_column()
         table.add_row(
             "produced", f"{self.produced:,}", ProgressBar(max(self.expected, self.produced), self.produced, 40)
         )
@@ -88,6 +91,10 @@ class Screen:
         elif time.monotonic() >= self._next_line and progress != self._shown:
             self._next_line, self._shown = time.monotonic() + _SECONDS_BETWEEN_LINES, progress
             self.say(progress.as_line())
+
+    def waiting(self) -> AbstractContextManager[object]:
+        """Where nothing is told for a while: a terminal shows that the program lives."""
+        return self.console.status("") if self.console.is_terminal else nullcontext()
 
     def progressing(self) -> AbstractContextManager[object]:
         """Where `show` may be called."""

@@ -1,27 +1,25 @@
-"""The engines of a demo, and the pipeline that runs on them."""
+"""The world of a demo, and the pipeline that runs in it."""
 
-import fcntl
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from lakehouse_contract.decoding import to_json
-from lakehouse_operator.documents import load_documents
-from lakehouse_operator.local import flink, kafka
+from lakehouse_operator.local import world as worlds
 from lakehouse_operator.local.catalog import LocalCatalog
 from lakehouse_operator.local.directory import WorldDirectory
 from lakehouse_operator.local.engines import Engines
-from lakehouse_operator.local.localize import localize
-from lakehouse_operator.local.processes import Processes, end_recorded
+from lakehouse_operator.local.flink_rest import FlinkRest
+from lakehouse_operator.local.processes import Process, Processes
 from lakehouse_operator.local.topics import Topics, lag
-from lakehouse_operator.planning import job_settings
-from lakehouse_operator.planning.pipeline import Problems, ValidPipeline
-from lakehouse_operator.planning.validate import validate
+from lakehouse_operator.planning.pipeline import ValidPipeline
 
 CHECKPOINT_SECONDS = 10
 """Between checkpoints: a demo of two minutes can't wait for the minute that the manifest asks for."""
-PARTITIONS = 4
+_RUNNING = ("Running", "Soaking")
+_DEPLOY_SECONDS = 180.0
+_STOP_SECONDS = 180.0
 
 
 class DemoFailed(Exception):
@@ -30,94 +28,106 @@ class DemoFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The engines of a demo, started, and the pipeline that runs on them."""
+    """A world whose operator runs, and the pipeline that was applied to it."""
 
     engines: Engines
     directory: WorldDirectory
     processes: Processes
-    broker: kafka.Broker
-    flink: flink.FlinkCluster
+    operator: Process
+    world: worlds.World
     topics: Topics
     catalog: LocalCatalog
     pipeline: ValidPipeline
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """The broker's address."""
+        return self.world.bootstrap_servers
 
     @property
     def topic(self) -> str:
         """The topic of events."""
         return self.pipeline.spec.source.topic
 
+    def status(self) -> Mapping[str, Any]:
+        """The pipeline's status.
+
+        Raises:
+            ProcessFailed: The operator has ended.
+            DemoFailed: Only a person can help the stream.
+        """
+        if (code := self.operator.exit_code()) is not None:
+            raise self.operator.failure(f"ended with exit code {code}")
+        found: Mapping[str, Any] = self.world.pipeline(self.pipeline.name).get("status", {})
+        for condition in found.get("conditions", ()):
+            if condition["type"] == "Stalled" and condition["status"] == "True":
+                raise DemoFailed(f"{condition['message']}; see {self.directory.logs}")
+        return found
+
+    def job(self) -> tuple[FlinkRest, str] | None:
+        """Flink's REST interface and the id of the running job; None while none runs."""
+        stream, url = self.status().get("stream", {}), self.world.flink_url(self.pipeline.name)
+        if url is None or stream.get("state") not in _RUNNING or not stream.get("jobId"):
+            return None
+        return FlinkRest(url), stream["jobId"]
+
     def lag(self) -> int:
         """How many records bronze has not committed."""
         return lag(self.topics.ends(self.topic), self.topics.committed(self.pipeline.consumer_group, self.topic))
 
+    def suspend(self) -> str:
+        """Stop the stream as a person would, by `spec.suspend`; answers where the savepoint lies.
 
-@contextmanager
-def alone(directory: WorldDirectory) -> Iterator[None]:
-    """Be the only one that works on a world.
+        Raises:
+            ProcessFailed: It was not stopped in time.
+        """
+        self.apply(suspend=True)
 
-    Raises:
-        DemoFailed: Another program does.
-    """
-    directory.root.parent.mkdir(parents=True, exist_ok=True)
-    with directory.root.with_suffix(".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DemoFailed(f"another demo is running in {directory.root}; wait for it, or end it") from None
-        yield
+        def at_rest() -> bool:
+            return bool(self.status().get("stream", {}).get("state") == "Suspended")
 
+        self.operator.until(at_rest, what="done with stopping the stream", seconds=_STOP_SECONDS)
+        points = self.status().get("recoveryPoints", ())
+        return str(points[0]["path"]) if points else "(no recovery point)"
 
-def load_pipeline(manifest: Path, directory: WorldDirectory, bootstrap_servers: str) -> ValidPipeline:
-    """Read the pipeline of a manifest, with the endpoints of this world and a demo's checkpoint interval.
-
-    Raises:
-        DemoFailed: The manifest holds no valid pipeline.
-    """
-    raw = next(document for document in load_documents(manifest) if document["kind"] == "LakehousePipeline")
-    local = localize(raw, bootstrap_servers=bootstrap_servers, directory=directory.root)
-    local["spec"]["bronze"]["checkpoint"]["interval"] = f"{CHECKPOINT_SECONDS}s"
-    pipeline = validate(local)
-    if isinstance(pipeline, Problems):
-        raise DemoFailed(f"{manifest} is refused:\n{pipeline}")
-    return pipeline
+    def apply(self, **spec: Any) -> None:
+        """Change fields of the pipeline's spec."""
+        there = self.world.pipeline(self.pipeline.name)
+        identity = {"name": there["metadata"]["name"], "namespace": there["metadata"]["namespace"]}
+        changed = {"apiVersion": there["apiVersion"], "kind": there["kind"], "metadata": identity, "spec": spec}
+        asyncio.run(self.world.cluster.seen_by("demo").apply(changed))
 
 
-def start(engines: Engines, directory: WorldDirectory, processes: Processes, manifest: Path) -> World:
-    """Start Kafka and Flink side by side and create the topics."""
-    cluster = flink.start(processes, engines, directory.flink)
-    broker = kafka.start(processes, engines, directory.kafka)
-    pipeline = load_pipeline(manifest, directory, broker.bootstrap_servers)
-    broker.wait_until_ready()
-    topics = Topics(broker.bootstrap_servers)
-    topics.create(pipeline.spec.source.topic, partitions=PARTITIONS, timestamps="CreateTime")
-    topics.create(pipeline.dead_letter_topic, partitions=1, timestamps="LogAppendTime")
-    cluster.wait_until_ready()
-    catalog = LocalCatalog(directory, pipeline.spec.catalog.name)
-    return World(engines, directory, processes, broker, cluster, topics, catalog, pipeline)
+def start(engines: Engines, directory: WorldDirectory, processes: Processes, manifest: Path, *, logged: bool) -> World:
+    """Start the operator of a world and apply a manifest, with a demo's checkpoint interval."""
+    operator = worlds.start(engines, directory, processes, logged=logged)
+    world = worlds.find(engines, directory)
+    pipeline = world.load(manifest)
+    pipeline["spec"]["bronze"]["checkpoint"]["interval"] = f"{CHECKPOINT_SECONDS}s"
+    valid = world.apply(pipeline)
+    topics = Topics(world.bootstrap_servers)
+    catalog = LocalCatalog(directory, valid.spec.catalog.name)
+    return World(engines, directory, processes, operator, world, topics, catalog, valid)
 
 
-def submit_bronze(world: World) -> str:
-    """Submit the streaming job; answers its id.
+def wait_for_bronze(world: World) -> str:
+    """Wait until the streaming job runs; answers where Flink is.
 
     Raises:
-        ProcessFailed: It was not submitted.
-        DemoFailed: It runs with another checkpoint interval than it was given.
+        ProcessFailed: It did not run in time.
+        DemoFailed: It can't be started, or runs with another checkpoint interval than it was given.
     """
-    settings = job_settings.bronze_settings(world.pipeline)
-    job = flink.submit(world.processes, world.flink, "bronze-submit", to_json(settings)).wait()
-    rest = world.flink.rest
-    world.flink.jobmanager.until(lambda: rest.all_tasks_running(job), what="running the bronze job", seconds=60)
+
+    def runs() -> bool:
+        found = world.job()
+        return found is not None and found[0].all_tasks_running(found[1])
+
+    world.operator.until(runs, what="running the bronze job", seconds=_DEPLOY_SECONDS)
+    found = world.job()
+    if found is None:
+        raise DemoFailed(f"the bronze job has ended again; see {world.directory.logs}")
+    rest, job = found
     # Flink has ways of ignoring a job's checkpoint settings without a word.
-    if (interval := rest.checkpoint_interval(job)) != settings.checkpoint.interval_seconds:
-        raise DemoFailed(
-            f"bronze takes a checkpoint every {interval:g} s instead of {settings.checkpoint.interval_seconds}"
-        )
-    return job
-
-
-def forget(directory: WorldDirectory) -> Sequence[str]:
-    """End what an earlier demo has left running, and remove its files; answers the names of what was running."""
-    ended = end_recorded(directory.records) if directory.records.exists() else []
-    directory.clear()
-    directory.make()
-    return ended
+    if (interval := rest.checkpoint_interval(job)) != CHECKPOINT_SECONDS:
+        raise DemoFailed(f"bronze takes a checkpoint every {interval:g} s instead of {CHECKPOINT_SECONDS}")
+    return rest.url

@@ -1,0 +1,246 @@
+"""The life of a pipeline on one machine: the planner of the cluster, real engines, real kills, and the oracle."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from lakehouse_operator.local import engines as find_engines
+from lakehouse_operator.local import world as worlds
+from lakehouse_operator.local.catalog import LocalCatalog
+from lakehouse_operator.local.demo import findings
+from lakehouse_operator.local.demo import world as demo_world
+from lakehouse_operator.local.directory import WorldDirectory, world_directory
+from lakehouse_operator.local.engines import Engines
+from lakehouse_operator.local.flink_rest import FlinkRest
+from lakehouse_operator.local.processes import recorded
+from lakehouse_operator.local.topics import Topics
+from lakehouse_operator.local.world import World
+from lakehouse_operator.reference.produce import generate_to_kafka
+from lakehouse_operator.reference.traffic import DAY_MS, Traffic
+
+WORLD = "test-life"
+NAME = "roman-numerals"
+TOPIC = "roman-numeral-events"
+EVENTS = 40_000
+END_MS = 1_769_904_000_000
+"""The stream ends with January 2026."""
+DEADLINE_SECONDS = 1200
+RUNNING = ("Running", "Soaking")
+
+
+@pytest.fixture(scope="module")
+def engines() -> Engines:
+    return find_engines.find()
+
+
+@pytest.fixture
+def directory(engines: Engines) -> Iterator[WorldDirectory]:
+    made = world_directory(engines.home, WORLD)
+    yield made
+    worlds.end(made)
+    made.clear()
+    made.root.with_suffix(".lock").unlink(missing_ok=True)
+
+
+class Life:
+    """The commands that a person uses, and what can be seen from outside."""
+
+    def __init__(self, engines: Engines, directory: WorldDirectory, manifest: Path) -> None:
+        self.engines = engines
+        self.directory = directory
+        self.manifest = manifest
+
+    def lakehouse(self, *arguments: str, code: int = 0) -> str:
+        command = [self.engines.operator_python, "-m", "lakehouse_operator.cli", *arguments]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        assert done.returncode == code, done.stdout + self.operator_log()
+        return done.stdout
+
+    def up(self, code: int = 0, **edits: str) -> str:
+        """Apply the manifest, with some lines of it changed."""
+        text = self.manifest.read_text()
+        for field, value in {"interval": "5s", **edits}.items():
+            text, count = re.subn(rf"^(\s+{field}:) .*$", rf"\1 {value}", text, count=1, flags=re.MULTILINE)
+            assert count == 1, field
+        self.manifest.write_text(text)
+        return self.lakehouse("local", "up", "-f", str(self.manifest), "--world", WORLD, code=code)
+
+    @property
+    def world(self) -> World:
+        return worlds.find(self.engines, self.directory)
+
+    @property
+    def status(self) -> dict[str, Any]:
+        return cast("dict[str, Any]", self.world.pipeline(NAME).get("status", {}))
+
+    @property
+    def job(self) -> str | None:
+        stream = self.status.get("stream", {})
+        return stream.get("jobId") if stream.get("state") in RUNNING else None
+
+    def kill(self, name: str) -> None:
+        [record] = [record for _, record in recorded(self.directory.records) if record.name == name]
+        os.kill(record.process.pid, signal.SIGKILL)
+
+    def until(self, condition: Callable[[], bool], what: str, seconds: float = 240) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"not within {seconds} s: {what}\n{self.status}\n{self.operator_log()}"
+            time.sleep(0.3)
+
+    def operator_log(self) -> str:
+        log = self.directory.logs / "operator.log"
+        return log.read_text()[-3000:] if log.exists() else ""
+
+    def run(self, stage: str) -> dict[str, Any]:
+        """Run a stage by hand and wait for its end."""
+        asked = self.lakehouse("run", NAME, "--stage", stage, "--world", WORLD).split()[-1]
+
+        def told() -> dict[str, Any]:
+            runs = json.loads(self.lakehouse("runs", NAME, "--world", WORLD, "-o", "json"))
+            return cast("dict[str, Any]", next(run["status"] for run in runs if run["name"] == asked))
+
+        self.until(lambda: told().get("phase") in ("Succeeded", "Failed"), f"{asked} is over", seconds=400)
+        return told()
+
+    def rows(self, table: str = "bronze.conversion_events") -> int:
+        catalog = LocalCatalog(self.directory, "lakehouse")
+        try:
+            return catalog.rows_of_summary(table)
+        finally:
+            catalog.close()
+
+
+class Sending:
+    """Sends a stream of events in portions, so that some are always under way when something happens."""
+
+    def __init__(self, world: World, truth: Path) -> None:
+        self._allowed, self._more = 0, threading.Condition()
+        self._stop = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._send, args=(world.bootstrap_servers, truth), daemon=True)
+        self._thread.start()
+
+    def _send(self, bootstrap_servers: str, truth: Path) -> None:
+        traffic = Traffic(end_ms=END_MS, span_ms=3 * DAY_MS, events=EVENTS, partitions=worlds.PARTITIONS)
+        try:
+            generate_to_kafka(
+                traffic, bootstrap_servers=bootstrap_servers, topic=TOPIC, truth_directory=truth, stop=self._stop,
+                progress=self._wait_while_enough,
+            )  # fmt: skip
+        except BaseException as error:
+            self._error = error
+
+    def _wait_while_enough(self, sent: int) -> None:
+        with self._more:
+            self._more.wait_for(lambda: sent < self._allowed or self._stop.is_set())
+
+    def more(self, records: int = 3_000) -> None:
+        with self._more:
+            self._allowed += records
+            self._more.notify()
+
+    def finish(self) -> None:
+        self.more(10 * EVENTS)
+        self._thread.join(120)
+        assert not self._thread.is_alive()
+        if self._error is not None:
+            raise self._error
+
+    def break_off(self) -> None:
+        self._stop.set()
+        self.more(0)
+        self._thread.join(30)
+
+
+@pytest.mark.timeout(DEADLINE_SECONDS)
+def test_edits_kills_and_a_new_start_lose_nothing_and_double_nothing(
+    engines: Engines, directory: WorldDirectory, tmp_path: Path
+) -> None:
+    manifest = tmp_path / "pipeline.yaml"
+    manifest.write_text((engines.root / "examples" / "roman-numerals.yaml").read_text())
+    life = Life(engines, directory, manifest)
+    assert "Soaking" in life.up()
+    first = life.job
+    sending = Sending(life.world, directory.root / "truth")
+
+    def goes_on() -> None:
+        before = life.rows()
+        sending.more()
+        life.until(lambda: life.rows() > before, "bronze has more rows")
+        sending.more()  # what happens next happens while records are under way
+
+    try:
+        goes_on()
+        life.kill("flink-taskmanager")
+        goes_on()
+
+        assert "Stopping" in life.up(restart="{attempts: 3, delay: 20s}")
+        second = life.job
+        assert second not in {None, first}
+        points = life.status["recoveryPoints"]
+        assert [(point["trigger"], point["proven"]) for point in points] == [("upgrade", True)]
+        assert points[0]["bronzeSnapshot"]
+        rest = FlinkRest(life.world.flink_url(NAME) or "")
+        restored = rest.get(f"/jobs/{second}/checkpoints")["latest"]["restored"]
+        assert restored["external_path"] == points[0]["path"]
+        goes_on()
+
+        life.kill("flink-jobmanager")
+        life.until(lambda: life.job not in {None, second}, "the job is recovered")
+        goes_on()
+
+        silver = life.run("silver")
+        assert silver["phase"] == "Succeeded", silver
+
+        life.kill("operator")  # and with it all that it has started
+        life.up()
+        goes_on()
+        sending.finish()
+    finally:
+        sending.break_off()
+
+    valid = worlds.check(life.world.load(manifest))
+    topics = Topics(life.world.bootstrap_servers)
+    life.until(
+        lambda: topics.committed(valid.consumer_group, TOPIC) == topics.ends(TOPIC), "bronze has read everything"
+    )
+    life.lakehouse("suspend", NAME, "--world", WORLD)
+    life.until(lambda: life.status["stream"]["state"] == "Suspended", "it rests")
+    assert life.status["recoveryPoints"][0]["trigger"] == "suspend"
+
+    for stage in ("silver", "gold"):
+        outcome = life.run(stage)
+        assert outcome["phase"] == "Succeeded", outcome
+    catalog = LocalCatalog(directory, valid.spec.catalog.name)
+    seen = demo_world.World(
+        engines=engines, directory=directory, processes=cast("Any", None), operator=cast("Any", None), world=life.world,
+        topics=topics, catalog=catalog, pipeline=valid,
+    )  # fmt: skip
+    found = findings.gather(seen)
+    catalog.close()
+    assert [check.name for check in found.checks if not check.passed] == []
+    assert found.produced > EVENTS
+
+    assert "operator" in life.lakehouse("local", "down", WORLD)
+
+
+def test_a_manifest_that_is_refused_changes_nothing_and_names_the_field(
+    engines: Engines, directory: WorldDirectory, tmp_path: Path
+) -> None:
+    manifest = tmp_path / "pipeline.yaml"
+    text = (engines.root / "examples" / "minimal.yaml").read_text()
+    manifest.write_text(text + "\n  suspend: perhaps\n")
+    life = Life(engines, directory, manifest)
+    told = life.lakehouse("local", "up", "-f", str(manifest), "--world", WORLD, code=1)
+    assert "spec.suspend must be true or false" in told
+    assert "Traceback" not in told
