@@ -30,6 +30,7 @@ test: setup check control-plane ## Check and test everything (PARTS='flink spark
 control-plane: setup ## Build the API server that the tests run against (once; then it is cached)
 	@$(BIN)/python setup/go.py
 	@$(BIN)/python setup/control_plane.py
+	@$(BIN)/python setup/helm_program.py
 
 .PHONY: check
 check: setup ## Check style, types, imports between rooms, and that generated files are current
@@ -50,6 +51,8 @@ format: setup ## Format the code, and mend what ruff can mend by itself
 .PHONY: generate
 generate: setup ## Make CRDs, reference pages and golden manifests anew; look at the difference before you commit it
 	$(BIN)/python -m lakehouse_operator.api.crd --write
+	cp crds/*.yaml helm/lakehouse-operator/files/crds/
+	cp examples/roman-numerals.yaml helm/lakehouse-sample/files/
 	$(BIN)/python -m lakehouse_operator.commands.reference --write
 	PYTHONPATH=tests $(BIN)/python tests/planning/golden.py --write
 

@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -282,7 +282,7 @@ async def _restart(bench: Bench) -> None:
     print(f"  at rest again: {bench.operator.usage().resident:.0f} MiB", flush=True)
 
 
-async def _reported(bench: Bench, title: str, chapter: "asyncio._CoroutineLike[str]") -> None:
+async def _reported(bench: Bench, title: str, chapter: Awaitable[str]) -> None:
     """Carry out a chapter and print what came out, with what it cost."""
     before = bench.operator.usage()
     text = await chapter

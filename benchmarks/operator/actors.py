@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.operator.world import NAMESPACE, Server
 
 from lakehouse_operator.cluster.errors import ClusterError
-from lakehouse_operator.cluster.kinds import FLINK_DEPLOYMENT, LAKEHOUSE_PIPELINE, Kind
+from lakehouse_operator.cluster.kinds import FLINK_DEPLOYMENT, Kind
 from lakehouse_operator.cluster.port import Cluster, Resource
 
 _JOB = "a" * 32
@@ -180,8 +180,3 @@ def is_ready(pipeline: Resource) -> bool:
     status = pipeline.get("status", {})
     ready = any(each["type"] == "Ready" and each["status"] == "True" for each in status.get("conditions", ()))
     return ready and status.get("observedGeneration") == pipeline["metadata"]["generation"]
-
-
-def kinds() -> tuple[Kind, Kind]:
-    """What is watched."""
-    return LAKEHOUSE_PIPELINE, FLINK_DEPLOYMENT

@@ -15,6 +15,7 @@ from lakehouse_contract.names import identifier, qualified, topic
 
 _instant: Check = matches(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "an instant such as 2026-01-31T05:00:00Z")
 _day: Check = matches(r"\d{4}-\d\d-\d\d", "a day such as 2026-01-31")
+_namespace: Check = matches(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", "a namespace's name")
 _pipeline: Check = matches(r"[a-z]([-a-z0-9]{0,43}[a-z0-9])?", "a pipeline's name")
 
 
@@ -76,9 +77,14 @@ class CheckpointSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BronzeSettings:
-    """The streaming job. Every duration is in seconds; lateness is arrival (the Kafka timestamp) minus event time."""
+    """The streaming job. Every duration is in seconds; lateness is arrival (the Kafka timestamp) minus event time.
+
+    `namespace` and `pipeline` name it among all that write to the same Kafka: the transactions of two that were called
+    the same would end each other.
+    """
 
     pipeline: str = checked(_pipeline)
+    namespace: str = checked(_namespace, default="default")
     kafka: KafkaSettings
     catalog: CatalogSettings
     checkpoint: CheckpointSettings

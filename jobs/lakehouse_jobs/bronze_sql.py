@@ -125,7 +125,7 @@ def kafka_dead_letters(settings: BronzeSettings, secrets: Mapping[str, str], lar
         "topic": settings.dead_letter_topic,
         **_kafka_properties(settings, secrets),
         "sink.delivery-guarantee": "exactly-once",
-        "sink.transactional-id-prefix": f"{settings.pipeline}/{settings.dead_letter_topic}",
+        "sink.transactional-id-prefix": f"{settings.namespace}/{settings.pipeline}/{settings.dead_letter_topic}",
         # The other strategy, pooling, can leave a transaction open after a recovery, and readers wait (FLINK-40626).
         "sink.transaction-naming-strategy": "incrementing",
         "properties.transaction.timeout.ms": str(1000 * settings.transaction_timeout_seconds),

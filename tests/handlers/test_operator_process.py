@@ -98,8 +98,9 @@ def start(control_plane: ControlPlane, namespace: str, tmp_path: Path) -> Iterat
         operator.end(signal.SIGKILL)
 
 
-async def has_deployment(actors: Actors) -> bool:
-    return bool(await actors.deployment())
+async def is_told_to_run(actors: Actors) -> bool:
+    """The FlinkDeployment is created suspended, and then told to run: before that the Flink operator runs nothing."""
+    return bool((await actors.deployment())["spec"]["job"]["state"] == "running")
 
 
 async def is_ready(actors: Actors) -> bool:
@@ -113,7 +114,7 @@ async def test_an_applied_pipeline_is_carried_out_until_it_is_ready(
 ) -> None:
     operator = start()
     await actors.create_pipeline()
-    await eventually(lambda: has_deployment(actors))
+    await eventually(lambda: is_told_to_run(actors))
     await actors.flink_runs()
     await eventually(lambda: is_ready(actors))
     metadata = (await actors.pipeline())["metadata"]
@@ -130,7 +131,7 @@ async def test_pipelines_that_exist_at_the_start_are_found_and_a_kill_changes_no
     await actors.create_pipeline()
     start().end(signal.SIGKILL)
     start()
-    await eventually(lambda: has_deployment(actors))
+    await eventually(lambda: is_told_to_run(actors))
     await actors.flink_runs()
     await eventually(lambda: is_ready(actors))
 
@@ -140,7 +141,7 @@ async def test_what_a_child_does_is_noticed_without_waiting_for_the_next_look(
 ) -> None:
     start()
     await actors.create_pipeline()
-    await eventually(lambda: has_deployment(actors))
+    await eventually(lambda: is_told_to_run(actors))
     await actors.flink_runs()
     await eventually(lambda: is_ready(actors))
     uid = (await actors.deployment())["metadata"]["uid"]
@@ -158,7 +159,7 @@ async def test_of_two_replicas_one_leads_and_the_other_takes_over(
 ) -> None:
     first = start(LEADER_ELECTION="true", POD_NAME="first")
     await actors.create_pipeline()
-    await eventually(lambda: has_deployment(actors))
+    await eventually(lambda: is_told_to_run(actors))
     second = start(LEADER_ELECTION="true", POD_NAME="second")
 
     async def waits() -> bool:
@@ -179,7 +180,7 @@ async def test_of_two_replicas_one_leads_and_the_other_takes_over(
 async def test_a_pipeline_that_is_deleted_with_force_is_gone(actors: Actors, start: Callable[..., Operator]) -> None:
     start()
     await actors.cluster.apply(manifest(actors.namespace, deletion={"policy": "Force"}))
-    await eventually(lambda: has_deployment(actors))
+    await eventually(lambda: is_told_to_run(actors))
     uid = (await actors.pipeline())["metadata"]["uid"]
     await actors.cluster.delete(LAKEHOUSE_PIPELINE, actors.namespace, NAME, uid)
 

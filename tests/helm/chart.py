@@ -21,7 +21,7 @@ Manifest = dict[str, Any]
 @cache
 def places() -> dict[str, str]:
     """Where the Helm program and the monitoring CRDs are; they are made first if need be."""
-    script = REPOSITORY / "setup" / "helm.py"
+    script = REPOSITORY / "setup" / "helm_program.py"
     done = subprocess.run([sys.executable, script], stdout=subprocess.PIPE, text=True, check=True)
     return dict(line.split("=", 1) for line in done.stdout.splitlines())
 

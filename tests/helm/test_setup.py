@@ -1,4 +1,4 @@
-"""`setup/helm.py` offers the Helm that is pinned, or one's own, or says in a sentence what is wrong."""
+"""`setup/helm_program.py` offers the Helm that is pinned, or one's own, or says in a sentence what is wrong."""
 
 import importlib.util
 import sys
@@ -17,7 +17,7 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.delenv("HELM", raising=False)
     # Its neighbor has the name of a folder of these tests.
     monkeypatch.setitem(sys.modules, "control_plane", loaded("control_plane"))
-    return loaded("helm")
+    return loaded("helm_program")
 
 
 def loaded(name: str) -> ModuleType:
@@ -73,5 +73,5 @@ def test_ones_own_is_used_and_a_broken_one_is_named(
     program(own, "a rudder")
     assert script.main() == 1
     assert capsys.readouterr().err == (
-        f"setup/helm.py: HELM is set to {own}, which does not say its version; unset it to build Helm\n"
+        f"setup/helm_program.py: HELM is set to {own}, which does not say its version; unset it to build Helm\n"
     )

@@ -17,6 +17,7 @@ from lakehouse_contract.settings import (
 from lakehouse_operator.planning import definition, job_settings
 from lakehouse_operator.planning.job_settings import revision
 from lakehouse_operator.planning.pipeline import Problems, ValidPipeline
+from lakehouse_operator.planning.validate import validate
 from planning import children, examples
 
 RUN = RunSettings(id="a-run", revision="0123456789ab")
@@ -84,6 +85,14 @@ def test_every_setting_of_bronze_comes_from_its_field() -> None:
     assert (settings.dedup_ttl_seconds, settings.idle_timeout_seconds) == (172_800, 60)
     assert settings.transaction_timeout_seconds == 840
     assert (settings.parallelism, settings.write_parallelism, settings.compression) == (4, 2, "snappy")
+
+
+def test_bronze_is_told_the_namespace() -> None:
+    raw = examples.raw("minimal")
+    raw["metadata"]["namespace"] = "elsewhere"
+    pipeline = validate(raw)
+    assert isinstance(pipeline, ValidPipeline)
+    assert job_settings.bronze_settings(pipeline).namespace == "elsewhere"
 
 
 @pytest.mark.parametrize("name", examples.names())

@@ -39,6 +39,7 @@ def up(
     with plain_errors():
         installed = engines.find()
         directory = world_directory(installed.home, world)
+        worlds.read_manifest(file)  # what is refused starts nothing
         with worlds.alone(directory):
             if not worlds.is_up(directory):
                 typer.echo("starting Kafka and the operator")

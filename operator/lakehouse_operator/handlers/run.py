@@ -42,9 +42,12 @@ class _NoDiffs(kopf.DiffBaseStorage):  # type: ignore[misc]  # kopf has no types
         return
 
 
-def kopf_settings() -> kopf.OperatorSettings:
+def kopf_settings(config: Config) -> kopf.OperatorSettings:
     """Kopf's settings: timeouts on everything, and nothing of kopf's own on any object."""
     settings = kopf.OperatorSettings()
+    # With rights in some namespaces only, nobody may watch namespaces and CRDs: kopf would try for almost a minute
+    # before it watches anything else.
+    settings.scanning.disabled = bool(config.namespaces)
     settings.posting.enabled = False
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 310
@@ -133,7 +136,7 @@ async def _watch(config: Config, bells: Bells, cluster: KubernetesCluster, stop:
 
     await kopf.operator(
         registry=registry,
-        settings=kopf_settings(),
+        settings=kopf_settings(config),
         namespaces=config.namespaces,
         clusterwide=not config.namespaces,
         standalone=True,

@@ -59,15 +59,9 @@ class World:
         return cluster_of(self.directory).seen_by(USER)
 
     def load(self, manifest: Path) -> dict[str, Any]:
-        """The pipeline of a manifest, with the endpoints of this world.
-
-        Raises:
-            WorldFailed: The manifest holds no valid pipeline.
-        """
-        found = [document for document in load_documents(manifest) if document.get("kind") == "LakehousePipeline"]
-        if len(found) != 1:
-            raise WorldFailed(f"{manifest} must hold one LakehousePipeline, and holds {len(found)}")
-        return localize(found[0], bootstrap_servers=self.bootstrap_servers, directory=self.directory.root)
+        """The pipeline of a manifest, with the endpoints of this world; raises as `read_manifest`."""
+        pipeline = read_manifest(manifest)
+        return localize(pipeline, bootstrap_servers=self.bootstrap_servers, directory=self.directory.root)
 
     def apply(self, pipeline: Mapping[str, Any]) -> ValidPipeline:
         """Create or change a pipeline, and make the topics that it names.
@@ -100,6 +94,20 @@ class World:
 def cluster_of(directory: WorldDirectory) -> LocalCluster:
     """The local cluster of a world, as its operator sees it."""
     return LocalCluster(InFiles(directory.objects))
+
+
+def read_manifest(manifest: Path) -> dict[str, Any]:
+    """The pipeline of a manifest, as it is written.
+
+    Raises:
+        DocumentsRefused: The file can't be read.
+        WorldFailed: It holds no pipeline, more than one, or one that is refused.
+    """
+    found = [document for document in load_documents(manifest) if document.get("kind") == "LakehousePipeline"]
+    if len(found) != 1:
+        raise WorldFailed(f"{manifest} must hold one LakehousePipeline, and holds {len(found)}")
+    check(found[0])
+    return found[0]
 
 
 def check(pipeline: Mapping[str, Any]) -> ValidPipeline:

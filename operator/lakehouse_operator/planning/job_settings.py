@@ -36,6 +36,7 @@ def bronze_settings(pipeline: ValidPipeline) -> BronzeSettings:
     bronze, source = pipeline.spec.bronze, pipeline.spec.source
     return BronzeSettings(
         pipeline=pipeline.name,
+        namespace=pipeline.namespace,
         kafka=KafkaSettings(
             bootstrap_servers=source.bootstrap_servers,
             topic=source.topic,

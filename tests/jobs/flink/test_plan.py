@@ -120,6 +120,15 @@ def test_a_kafka_property_that_the_job_sets_itself_is_refused_by_its_path(
         assert problem.path == f"kafka.{'properties' if section == 'properties' else 'secretProperties'}.{name}"
 
 
+def test_two_pipelines_of_one_name_do_not_share_transactions(settings: BronzeSettings) -> None:
+    """Kafka lets the writer that came last end the transactions of the one before it with the same id."""
+    here, there = (replace(settings, namespace=name) for name in ("here", "there"))
+    prefixes = {
+        bronze_sql.kafka_dead_letters(each, {}, LARGEST)["sink.transactional-id-prefix"] for each in (here, there)
+    }
+    assert len(prefixes) == 2
+
+
 def test_nothing_from_the_settings_can_leave_its_quotes(jvm: Any, settings: BronzeSettings) -> None:
     nasty = "x' = 'y'), (`z`) -- \\"
     changed = replace(

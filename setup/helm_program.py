@@ -32,7 +32,7 @@ def main() -> int:
         print(f"HELM={helm()}")
         print(f"LAKEHOUSE_MONITORING_CRDS={monitoring_crds()}")
     except SetupError as problem:
-        print(f"setup/helm.py: {problem}", file=sys.stderr)
+        print(f"setup/helm_program.py: {problem}", file=sys.stderr)
         return 1
     return 0
 
