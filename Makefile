@@ -58,7 +58,7 @@ generate: setup ## Make CRDs, reference pages and golden manifests anew; look at
 
 .PHONY: bench-bronze
 bench-bronze: setup ## Measure bronze: catch-up throughput, and where the time goes
-	$(BIN)/python -m benchmarks.bronze
+	.venv/flink/bin/python -W ignore -m benchmarks.bronze $(if $(EVENTS),--events '$(EVENTS)')
 
 .PHONY: bench-operator
 bench-operator: setup control-plane ## Measure the operator: latency, requests, CPU and memory (PIPELINES=1000)
@@ -84,4 +84,4 @@ clean: down ## Remove environments, engines and the demo's data (downloads stay 
 help: ## Print this
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+		/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -16,8 +16,8 @@ def main() -> int:
     try:
         debian.install(("golang-go",), "Go is needed to build the API server that the tests run against")
     except debian.CannotInstall as error:
-        print(error, file=sys.stderr)
-        return 2
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from lakehouse_operator.commands import generate, offline, remote
+from lakehouse_operator.commands import generate, offline, remote, verify
 from lakehouse_operator.commands import local as local_commands
 from lakehouse_operator.commands.local import EXIT_FAILED, plain_errors
 
@@ -24,6 +24,7 @@ app.add_typer(local, name="local")
 generate.register(app)
 offline.register(app)
 remote.register(app)
+verify.register(app)
 local_commands.register(local)
 
 

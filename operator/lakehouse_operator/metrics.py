@@ -33,8 +33,18 @@ STREAM_RESTARTS = Gauge(
     _PIPELINE,
     registry=REGISTRY,
 )
-RECOVERY_POINT_AGE = Gauge(
-    "lakehouse_recovery_point_age_seconds", "Age of the newest proven recovery point.", _PIPELINE, registry=REGISTRY
+FAILED_CHECKPOINTS = Gauge(
+    "lakehouse_stream_failed_checkpoints",
+    "Checkpoints of the running Flink job that failed, where observed.",
+    _PIPELINE,
+    registry=REGISTRY,
+)
+RECOVERY_POINT_TAKEN = Gauge(
+    "lakehouse_recovery_point_timestamp_seconds",
+    "When the newest proven recovery point was taken, as Unix time; 0 where there is none yet; "
+    "absent without checkpoint.savepointDirectory.",
+    _PIPELINE,
+    registry=REGISTRY,
 )
 LAG = Gauge(
     "lakehouse_stream_lag_records",
@@ -48,12 +58,25 @@ RUNS = Gauge(
     (*_PIPELINE, "stage", "phase"),
     registry=REGISTRY,
 )
+RUN_OUTCOMES = Counter(
+    "lakehouse_run_outcomes",
+    "Runs that ended, by how they ended.",
+    (*_PIPELINE, "stage", "outcome"),
+    registry=REGISTRY,
+)
+RUN_SECONDS = Histogram(
+    "lakehouse_run_duration_seconds",
+    "How long runs took, from the start of the first attempt to the end of the last one.",
+    ("stage", "outcome"),
+    buckets=(30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 43200),
+    registry=REGISTRY,
+)
 BACKFILL_RUNS = Gauge(
     "lakehouse_backfill_runs", "Runs of a backfill, by state.", (*_PIPELINE, "backfill", "state"), registry=REGISTRY
 )
 WATCH_SILENT_SECONDS = Gauge(
     "lakehouse_watch_silent_seconds",
-    "How long a pipeline has existed untended.",
+    "How long a pipeline, or a change of one, has been there that no watch told of.",
     registry=REGISTRY,
 )
 LEADING = Gauge("lakehouse_leading", "1 while this replica leads.", registry=REGISTRY)

@@ -135,6 +135,14 @@ class TestApplying:
         await world.deployment(flinkConfiguration={"a": "1"})
         assert (await world.deployment())["spec"] == {"flinkVersion": "v1_20"}
 
+    async def test_a_group_that_was_empty_keeps_what_others_put_into_it(self, world: World) -> None:
+        metadata: dict[str, Any] = {"name": "a", "namespace": world.namespace}
+        plain = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"a": "b"}}
+        before = await world.cluster.apply(plain)
+        metadata["annotations"] = {"a": "b"}
+        after = await world.cluster.apply(plain)
+        assert (after["metadata"]["uid"], after["metadata"]["annotations"]) == (before["metadata"]["uid"], {"a": "b"})
+
     async def test_a_field_that_both_named_stays_with_the_other(self, world: World) -> None:
         await world.deployment(image="lakehouse/flink:1")
         await world.outsider.apply(deployment(world.namespace, image="lakehouse/flink:1"))

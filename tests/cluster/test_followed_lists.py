@@ -60,13 +60,13 @@ async def test_what_a_watch_has_told_of_is_always_in_the_next_one(world: World) 
         assert f"map-{number:02}" in await listed(world)
 
 
-async def test_names_are_those_of_all_objects_in_a_namespace_or_everywhere(world: World) -> None:
-    assert await world.cluster.names(CONFIG_MAP, world.namespace) == frozenset()
+async def test_generations_are_those_of_all_objects_in_a_namespace_or_everywhere(world: World) -> None:
+    assert await world.cluster.generations(CONFIG_MAP, world.namespace) == {}
     for number in range(5):
         await world.outsider.apply(config_map(world.namespace, f"map-{number}"))
     expected = {(world.namespace, f"map-{number}") for number in range(5)}
-    assert await world.cluster.names(CONFIG_MAP, world.namespace) == expected
-    assert expected <= await world.cluster.names(CONFIG_MAP, None)
+    assert (await world.cluster.generations(CONFIG_MAP, world.namespace)).keys() == expected
+    assert expected <= (await world.cluster.generations(CONFIG_MAP, None)).keys()
 
 
 async def test_the_server_is_asked_for_what_is_not_older_than_all_that_is_known(

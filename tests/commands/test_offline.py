@@ -64,16 +64,32 @@ def test_explain_says_what_a_new_pipeline_needs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "expected"),
+    ("old", "new", "effect", "exit_code"),
     [
-        ("watermarkDelay: 5m", "watermarkDelay: 6m", "(restart)"),
-        ('schedule: "0 * * * *"', 'schedule: "30 * * * *"', "(hot)"),
-        ("topic: roman-numeral-events\n", "topic: other-events\n", "(newState)"),
+        ("watermarkDelay: 5m", "watermarkDelay: 6m", "restart", 0),
+        ('schedule: "0 * * * *"', 'schedule: "30 * * * *"', "hot", 0),
+        ("topic: roman-numeral-events\n", "topic: other-events\n", "newState", 3),
     ],
 )
-def test_explain_classifies_a_change(tmp_path: Path, old: str, new: str, expected: str) -> None:
-    result = run("explain", "-f", changed(tmp_path, old, new), "--from", REFERENCE)
-    assert (result.exit_code, expected in result.output) == (0, True)
+def test_explain_classifies_a_change_and_fails_where_the_operator_would_refuse_it(
+    tmp_path: Path, old: str, new: str, effect: str, exit_code: int
+) -> None:
+    arguments = ("explain", "-f", changed(tmp_path, old, new), "--from", REFERENCE)
+    result = run(*arguments)
+    assert (result.exit_code, f"({effect})" in result.output) == (exit_code, True)
+
+    result = run(*arguments, "-o", "json")
+    told = json.loads(result.output)
+    assert (result.exit_code, told["effect"], [each["effect"] for each in told["changes"]]) == (
+        exit_code,
+        effect,
+        [effect],
+    )
+
+
+def test_explain_of_a_new_pipeline_is_there_for_programs_too() -> None:
+    text = run("explain", "-f", REFERENCE).output.splitlines()
+    assert yaml.safe_load(run("explain", "-f", REFERENCE, "-o", "yaml").output) == {"sentences": text}
 
 
 def test_explain_of_the_same_file_says_that_nothing_changes() -> None:

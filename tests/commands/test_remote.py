@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -23,6 +24,7 @@ from lakehouse_operator.cluster.client import KubernetesCluster
 from lakehouse_operator.cluster.kinds import LAKEHOUSE_BACKFILL, LAKEHOUSE_PIPELINE, LAKEHOUSE_RUN, Kind
 from lakehouse_operator.cluster.port import Cluster, Resource
 from lakehouse_operator.cluster.rest import Login
+from lakehouse_operator.commands import remote
 from lakehouse_operator.local import engines
 from lakehouse_operator.local.directory import world_directory
 from lakehouse_operator.local.world import cluster_of
@@ -170,7 +172,14 @@ def test_a_failed_run_is_tried_again_with_the_definition_of_today(place: Place) 
             "dataInterval": {"start": "2026-01-31T10:00:00Z", "end": "2026-01-31T11:00:00Z"},
         },
     }  # fmt: skip
-    place.do(lambda cluster: cluster.create_once(old))
+    created = place.do(lambda cluster: cluster.create_once(old)).resource
+    refused = place.lakehouse("retry", "old")
+    assert (refused.exit_code, "old is Pending; only a run that failed" in refused.output) == (1, True)
+    place.do(
+        lambda cluster: cluster.write_status(
+            LAKEHOUSE_RUN, place.namespace, "old", uid=created["metadata"]["uid"], status={"phase": "Failed"}
+        )
+    )
     name = place.told("retry", "old").split()[-1]
     assert place.read(LAKEHOUSE_RUN, name)["spec"] == {
         "pipelineRef": {"name": NAME},
@@ -224,3 +233,43 @@ def test_a_backfill_is_proposed_and_runs_only_when_it_is_approved(place: Place) 
     assert not backfill["spec"].get("approved")
     place.told("approve", name)
     assert place.read(LAKEHOUSE_BACKFILL, name)["spec"] == {**backfill["spec"], "approved": True}
+
+
+def test_proposals_of_a_pipeline_with_a_long_name_are_told_apart(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = (f"2026-02-01T12:00:0{second}Z" for second in (0, 1, 1))
+    monkeypatch.setattr(remote, "_token", lambda: next(tokens))
+    pipeline = "a-pipeline-with-a-name-of-forty-characters"
+    days = ("--from", "2026-01-01", "--to")
+    for last in ("2026-01-31", "2026-01-31"):
+        place.told("backfill", pipeline, *days, last)
+    backfills = place.do(lambda cluster: cluster.list_labelled(LAKEHOUSE_BACKFILL, place.namespace, {}))
+    assert len({each["metadata"]["name"] for each in backfills}) == 2
+
+    refused = place.lakehouse("backfill", pipeline, *days, "2026-01-31", "--reprocess", "none")
+    assert refused.exit_code == 1
+    assert "there is another LakehouseBackfill" in refused.output
+
+
+@pytest.mark.parametrize("given", ["2026-01-32", "yesterday"])
+def test_a_backfill_of_days_that_are_none_is_refused(place: Place, given: str) -> None:
+    result = place.lakehouse("backfill", NAME, "--from", "2026-01-01", "--to", given)
+    assert result.exit_code == 1
+    assert "spec.range.last" in result.output
+
+
+def test_without_a_namespace_that_of_the_kubeconfigs_context_is_meant(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if place.control_plane is None:
+        pytest.skip("a world has no kubeconfig")
+    place.report(STATUS)
+    config = yaml.safe_load(place.control_plane.kubeconfig.read_text())
+    config["contexts"][0]["context"]["namespace"] = place.namespace
+    kubeconfig = tmp_path / "config"
+    kubeconfig.write_text(yaml.safe_dump(config))
+    result = CliRunner().invoke(app, ["status", NAME, "-o", "json", "--kubeconfig", str(kubeconfig)])
+    assert (result.exit_code, json.loads(result.output)) == (0, place.pipeline["status"])
+
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+    assert CliRunner().invoke(app, ["suspend", NAME]).exit_code == 0
+    assert place.pipeline["spec"]["suspend"] is True

@@ -130,12 +130,11 @@ PIPELINE_STATUS = {
         "lastGood": {"revision": "0123456789ab", "definition": "clicks-spec-0123456789ab", "since": AT},
     },
     "layers": {
-        "bronze": {"completedThrough": AT, "table": "bronze.clicks"},
+        "bronze": {"table": "bronze.clicks"},
         "silver": {"completedThrough": AT, "nextRun": AT, "lastRun": {"name": "r", "phase": "Running"}},
     },
     "recoveryPoints": [{"name": "p", "path": "s3://a/b", "takenAt": AT, "trigger": "manual", "proven": True}],
     "stale": [{"first": "2026-01-01", "last": "2026-01-02", "stage": "gold", "reason": "Rewind"}],
-    "operatorVersion": "0.1.0",
 }
 RUN_STATUS = {
     "observedGeneration": 1,

@@ -75,6 +75,11 @@ class Actors:
         conditions = (await self.pipeline()).get("status", {}).get("conditions", [])
         return next((each["status"] for each in conditions if each["type"] == kind), None)
 
+    async def delete(self, kind: Kind, resource: Resource) -> None:
+        """Somebody deletes an object with kubectl."""
+        metadata = resource["metadata"]
+        await self.cluster.delete(kind, self.namespace, metadata["name"], metadata["uid"])
+
     async def _tell(self, kind: Kind, resource: Resource, status: dict[str, Any]) -> None:
         metadata = resource["metadata"]
         await self.cluster.write_status(kind, self.namespace, metadata["name"], uid=metadata["uid"], status=status)

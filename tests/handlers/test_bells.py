@@ -109,3 +109,16 @@ async def test_a_pipeline_that_is_gone_is_tended_no_more() -> None:
         await rounds.reached(ONE, 1)
         await asyncio.sleep(0)  # the round has answered; now its task ends
         assert tended.keys == frozenset()
+
+
+async def test_a_pipeline_that_is_created_anew_while_the_old_one_is_found_gone_is_tended() -> None:
+    rounds = Rounds(pause=None)
+    async with bells(rounds) as tended:
+        tended.begin(ONE)
+        await rounds.begun.wait()
+        tended.begin(ONE)
+        await rounds.reached(ONE, 1)
+        rounds.pause = 3600.0
+        await rounds.reached(ONE, 2)
+        await asyncio.sleep(0)
+        assert tended.keys == {ONE}

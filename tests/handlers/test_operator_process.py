@@ -121,6 +121,7 @@ async def test_an_applied_pipeline_is_carried_out_until_it_is_ready(
     assert metadata["finalizers"] == ["lakehouse.dev/recovery-point"]
     assert not any("kopf" in name for name in metadata.get("annotations", {}))
     assert operator.get(operator.health, "/healthz")[0] == 200
+    assert operator.get(operator.health, "/readyz")[0] == 200
     assert "lakehouse_stream_state{" in operator.get(operator.metrics, "/metrics")[1]
     assert operator.end() == 0
 

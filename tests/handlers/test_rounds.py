@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,11 +10,14 @@ import pytest
 from cluster.conftest import world
 from cluster.fake_cluster import FakeCluster, Write
 from cluster.worlds import World
-from handlers.actors import NAME, Actors
-from lakehouse_operator.cluster.kinds import FLINK_DEPLOYMENT, LAKEHOUSE_PIPELINE
+from handlers.actors import NAME, Actors, manifest
+from lakehouse_operator.cluster.errors import NotFound, Refused
+from lakehouse_operator.cluster.kinds import FLINK_DEPLOYMENT, LAKEHOUSE_PIPELINE, SPARK_APPLICATION
+from lakehouse_operator.cluster.port import Resource
 from lakehouse_operator.handlers.sight import Sight
 from lakehouse_operator.handlers.tender import Tender
 from lakehouse_operator.planning.schedule import instant
+from lakehouse_operator.planning.situation import START_FRESH_ANNOTATION
 
 __all__ = ["world"]
 
@@ -97,9 +101,48 @@ async def test_at_rest_nothing_is_written(tender: Tender, actors: Actors, clock:
     ]
 
 
-async def test_a_deleted_child_comes_back_and_a_changed_one_is_mended(
+async def test_a_deleted_flink_deployment_comes_back_without_its_state_only_when_a_person_says_so(
     tender: Tender, actors: Actors, clock: Clock
 ) -> None:
+    await actors.create_pipeline()
+    await running(tender, actors, clock)
+    deleted = await actors.deployment()
+    await actors.delete(FLINK_DEPLOYMENT, deleted)
+    await settle(tender, actors, clock)
+    with pytest.raises(NotFound):
+        await actors.deployment()
+    assert await actors.condition("Stalled") == "True"
+
+    pipeline = manifest(actors.namespace)
+    pipeline["metadata"]["annotations"] = {START_FRESH_ANNOTATION: "1"}
+    await actors.cluster.apply(pipeline)
+    await settle(tender, actors, clock)
+    back = await actors.deployment()
+    assert back["metadata"]["uid"] != deleted["metadata"]["uid"]
+    assert back["spec"]["job"]["state"] == "running"
+    assert "initialSavepointPath" not in back["spec"]["job"]
+    assert await actors.condition("Stalled") in (None, "False")
+
+
+async def test_a_spark_application_that_is_deleted_while_it_runs_is_followed_by_another_attempt(
+    tender: Tender, actors: Actors, clock: Clock
+) -> None:
+    await actors.create_pipeline(silver=True)
+    await running(tender, actors, clock)
+    clock.now = BEGAN.replace(hour=1, minute=1)
+    await settle(tender, actors, clock)
+    (first,) = await actors.applications()
+    await actors.spark_says(first["metadata"]["name"], "RUNNING")
+    await settle(tender, actors, clock)
+    await actors.delete(SPARK_APPLICATION, first)
+    await settle(tender, actors, clock)
+    clock.go(minutes=10)
+    await settle(tender, actors, clock)
+    (second,) = await actors.applications()
+    assert second["metadata"]["name"] == first["metadata"]["name"].removesuffix("1") + "2"
+
+
+async def test_a_changed_child_is_mended(tender: Tender, actors: Actors, clock: Clock) -> None:
     await actors.create_pipeline()
     await running(tender, actors, clock)
     drifted = await actors.deployment()
@@ -157,6 +200,73 @@ async def test_a_silver_run_is_created_tried_again_and_recorded(tender: Tender, 
     assert (run["status"]["phase"], outcomes) == ("Succeeded", ["Failed", "Succeeded"])
     layer = (await actors.pipeline())["status"]["layers"]["silver"]
     assert layer["completedThrough"] == "2026-01-01T01:00:00Z"
+
+
+def events(cluster: FakeCluster, reason: str) -> list[Resource]:
+    """The writes of events with this reason, a repetition being one of them."""
+    posted = (write.resource for write in cluster.store.writes)
+    return [each for each in posted if each.get("kind") == "Event" and each["reason"] == reason]
+
+
+async def test_a_run_that_fails_for_good_is_seen_in_the_conditions_and_told_once(clock: Clock) -> None:
+    cluster = FakeCluster(namespaces=("one",), now=clock)
+    actors = Actors(cluster.seen_by("outsider"), "one")
+    tender = Tender(cluster, Sight(cluster), clock)
+    await actors.create_pipeline(silver=True)
+    await running(tender, actors, clock)
+    assert await actors.condition("RunsHealthy") == "True"
+    clock.now = BEGAN.replace(hour=1, minute=1)
+    await settle(tender, actors, clock)
+    (attempt,) = await actors.applications()
+    await actors.spark_says(attempt["metadata"]["name"], "FAILED", "driver container failed with ExitCode: 65")
+    for _ in range(3):
+        await settle(tender, actors, clock)
+        clock.go(minutes=10)
+    assert await actors.condition("RunsHealthy") == "False"
+    assert (await actors.condition("Ready"), await actors.condition("Stalled")) == ("False", "True")
+    told = events(cluster, "RunFailed")
+    assert [(event["type"], "(Data)" in event["note"], "series" in event) for event in told] == [
+        ("Warning", True, False)
+    ]
+
+
+async def test_without_the_spark_operator_runs_wait_and_say_so_until_it_comes(clock: Clock) -> None:
+    cluster = FakeCluster(namespaces=("one",), now=clock)
+    actors = Actors(cluster.seen_by("outsider"), "one")
+    tender = Tender(cluster, Sight(cluster), clock)
+    installed = cluster.store.capabilities
+    cluster.store.capabilities = replace(installed, spark_applications=False)
+    cluster.store.missing.add((SPARK_APPLICATION.group, SPARK_APPLICATION.plural))
+    await actors.create_pipeline(silver=True)
+    await running(tender, actors, clock)
+    clock.now = BEGAN.replace(hour=1, minute=1)
+    await settle(tender, actors, clock)
+    reasons = {each["type"]: each["reason"] for each in (await actors.pipeline())["status"]["conditions"]}
+    assert (reasons["Ready"], reasons["RunsHealthy"]) == ("SparkOperatorMissing", "SparkOperatorMissing")
+    (run,) = await actors.runs()
+    assert run["status"]["conditions"][0]["reason"] == "SparkOperatorMissing"
+    cluster.store.missing.clear()
+    cluster.store.capabilities = installed
+    await settle(tender, actors, clock)
+    assert await actors.condition("Ready") == "True"
+    assert len(await actors.applications()) == 1
+
+
+async def test_rounds_that_keep_failing_are_told_in_an_event_and_not_each_time(clock: Clock) -> None:
+    cluster = FakeCluster(namespaces=("one",), now=clock)
+    actors = Actors(cluster.seen_by("outsider"), "one")
+    tender = Tender(cluster, Sight(cluster), clock)
+    await actors.create_pipeline()
+
+    def denied(write: Write) -> None:
+        if write.resource.get("kind") == FLINK_DEPLOYMENT.name:
+            raise Refused("exceeded quota")
+
+    cluster.store.before_write = denied
+    for expected in (0, 0, 0, 0, 1, 1, 1):
+        await tender.round(("one", NAME))
+        assert len(events(cluster, "ReconcileFailed")) == expected
+    assert "exceeded quota" in events(cluster, "ReconcileFailed")[0]["note"]
 
 
 async def test_a_refused_change_is_explained_and_what_runs_goes_on(

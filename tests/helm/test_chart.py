@@ -349,4 +349,5 @@ def test_the_thresholds_of_alerts_are_those_of_the_values() -> None:
     (rule,) = of_kind(render(values), "PrometheusRule")
     alerts = {each["alert"]: each for each in rule["spec"]["groups"][0]["rules"]}
     assert alerts["LakehouseRecoveryPointOld"]["expr"].endswith("> 7200000")
+    assert alerts["LakehouseRecoveryPointMissing"]["for"] == "7200000s"
     assert alerts["LakehousePipelineNotReady"]["for"] == "2h"

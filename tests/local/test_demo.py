@@ -92,9 +92,46 @@ def get(url: str) -> Any:
 
 
 @pytest.mark.timeout(DEADLINE_SECONDS)
+def test_a_demo_that_is_interrupted_leaves_nothing_running(engines: Engines, world: WorldDirectory) -> None:
+    process = start_demo(engines)
+    output = read_until(process, r"produced [1-9]")
+    assert process.poll() is None, output
+    assert processes_of(world)
+
+    other = start_demo(engines)
+    assert "another program works on" in read_until(other, "$never")
+    assert other.wait() == 1
+
+    process.send_signal(signal.SIGINT)
+    rest = read_until(process, "$never")
+    assert process.wait() == 130, output + rest
+    assert "interrupted" in rest
+    assert "Traceback" not in output + rest
+    assert processes_of(world) == {}
+    assert list(world.records.iterdir()) == []
+
+
+@pytest.mark.timeout(DEADLINE_SECONDS)
+def test_an_operator_that_dies_ends_the_demo_with_its_name_and_nothing_running(
+    engines: Engines, world: WorldDirectory
+) -> None:
+    process = start_demo(engines)
+    output = read_until(process, r"produced [1-9]")
+    assert process.poll() is None, output
+    [operator] = [record for _, record in recorded(world.records) if record.name == "operator"]
+    os.kill(operator.process.pid, signal.SIGKILL)
+    rest = read_until(process, "$never")
+    assert process.wait() == 1, output + rest
+    assert "error: operator ended with exit code 137" in rest
+    assert "Traceback" not in rest
+    eventually(lambda: processes_of(world) == {}, "everything that it had started is ended")
+
+
+@pytest.mark.timeout(DEADLINE_SECONDS)
 def test_the_demo_passes_every_check_and_keeps_the_engines_if_asked(
     engines: Engines, world: WorldDirectory, tmp_path: Path
 ) -> None:
+    """Also where others were interrupted or died before, as those above were."""
     result = tmp_path / "result.json"
     process = start_demo(engines, "--keep", "--json", str(result))
     output = read_until(process, "$never")
@@ -130,39 +167,3 @@ def test_the_demo_passes_every_check_and_keeps_the_engines_if_asked(
     assert ended.startswith("ended operator, ")
     assert "spark-history-server" in ended
     assert processes_of(world) == {}
-
-
-@pytest.mark.timeout(DEADLINE_SECONDS)
-def test_a_second_run_that_is_interrupted_leaves_nothing_running(engines: Engines, world: WorldDirectory) -> None:
-    process = start_demo(engines)
-    output = read_until(process, r"produced [1-9]")
-    assert process.poll() is None, output
-    assert processes_of(world)
-
-    other = start_demo(engines)
-    assert "another program works on" in read_until(other, "$never")
-    assert other.wait() == 1
-
-    process.send_signal(signal.SIGINT)
-    rest = read_until(process, "$never")
-    assert process.wait() == 130, output + rest
-    assert "interrupted" in rest
-    assert "Traceback" not in output + rest
-    assert processes_of(world) == {}
-    assert list(world.records.iterdir()) == []
-
-
-@pytest.mark.timeout(DEADLINE_SECONDS)
-def test_an_operator_that_dies_ends_the_demo_with_its_name_and_nothing_running(
-    engines: Engines, world: WorldDirectory
-) -> None:
-    process = start_demo(engines)
-    output = read_until(process, r"produced [1-9]")
-    assert process.poll() is None, output
-    [operator] = [record for _, record in recorded(world.records) if record.name == "operator"]
-    os.kill(operator.process.pid, signal.SIGKILL)
-    rest = read_until(process, "$never")
-    assert process.wait() == 1, output + rest
-    assert "error: operator ended with exit code 137" in rest
-    assert "Traceback" not in rest
-    eventually(lambda: processes_of(world) == {}, "everything that it had started is ended")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import pyarrow.dataset as ds
 import pytest
 
 from lakehouse_operator.local import engines as find_engines
@@ -24,6 +25,7 @@ from lakehouse_operator.local.flink_rest import FlinkRest
 from lakehouse_operator.local.processes import recorded
 from lakehouse_operator.local.topics import Topics
 from lakehouse_operator.local.world import World
+from lakehouse_operator.reference.kinds import MALFORMED, RULE_BREAKING, UNUSUAL
 from lakehouse_operator.reference.produce import generate_to_kafka
 from lakehouse_operator.reference.traffic import DAY_MS, Traffic
 
@@ -217,6 +219,7 @@ def test_edits_kills_and_a_new_start_lose_nothing_and_double_nothing(
     life.lakehouse("suspend", NAME, "--world", WORLD)
     life.until(lambda: life.status["stream"]["state"] == "Suspended", "it rests")
     assert life.status["recoveryPoints"][0]["trigger"] == "suspend"
+    assert "Everything is there" in life.lakehouse("verify", "-f", str(manifest), "--world", WORLD)
 
     for stage in ("silver", "gold"):
         outcome = life.run(stage)
@@ -230,6 +233,11 @@ def test_edits_kills_and_a_new_start_lose_nothing_and_double_nothing(
     catalog.close()
     assert [check.name for check in found.checks if not check.passed] == []
     assert found.produced > EVENTS
+    truth = ds.dataset(sorted(map(str, (directory.root / "truth").glob("truth-*.parquet")))).to_table(columns=["kind"])[
+        "kind"
+    ]
+    kinds = {kind.name for kind in (*MALFORMED, *RULE_BREAKING, *UNUSUAL)}
+    assert kinds - set(truth.unique().to_pylist()) == set(), "every kind of event went through all engines"
 
     assert "operator" in life.lakehouse("local", "down", WORLD)
 

@@ -1,6 +1,7 @@
 """A backfill: the list first, then approval, then runs that collide with nobody."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from lakehouse_operator.planning.backfill import BackfillDecision, Definition, decide_backfill
@@ -11,7 +12,7 @@ from lakehouse_operator.planning.plan import Hold
 from planning.batch_builders import OLDER, REVISION, at, bronze, commit, run, seen
 
 NOW = at("03-10 08:10")
-DEFINITION = Definition(revisions={"silver": REVISION, "gold": REVISION}, bronze_table="bronze.events")
+DEFINITION = Definition(name="kept", revisions={"silver": REVISION, "gold": REVISION}, bronze_table="bronze.events")
 BRONZE = bronze(commit(7, at("03-10 08:00")))
 
 
@@ -53,6 +54,36 @@ def test_approved_it_runs_as_many_as_allowed_from_one_pinned_snapshot() -> None:
     assert decision.status.source_snapshot == "7"
 
 
+def test_once_approved_it_computes_all_its_days_with_the_definition_of_then() -> None:
+    asked = backfill(approved=True, stages=["silver"])
+    begun = decide(asked)
+    (one,) = begun.start
+    later = replace(asked, status=begun.status.to_raw())
+    edited = replace(DEFINITION, name="newer", revisions={"silver": OLDER, "gold": OLDER})
+    decision = decide(later, of(one, "Succeeded"), definition=edited)
+    assert [new.revision for new in decision.start] == [REVISION]
+    assert (decision.status.definition, decision.status.silver_revision) == ("kept", REVISION)
+
+
+def test_before_it_is_approved_it_shows_what_it_would_compute_with() -> None:
+    asked = backfill(stages=["silver"])
+    proposed = replace(asked, status=decide(asked).status.to_raw())
+    edited = replace(DEFINITION, name="newer", revisions={"silver": OLDER, "gold": OLDER})
+    assert decide(proposed, definition=edited).status.silver_revision == OLDER
+
+
+def test_its_conditions_say_the_same_as_its_phase_and_keep_their_time() -> None:
+    asked = backfill(approved=True, stages=["silver"], range={"first": "2026-03-01", "last": "2026-03-01"})
+    begun = decide(asked)
+    assert [(each.type, each.status) for each in begun.status.conditions] == [("Succeeded", "Unknown")]
+    (one,) = begun.start
+    world = replace(seen(NOW + timedelta(hours=1), runs=(of(one, "Running"),)), observation=BRONZE)
+    later = decide_backfill(replace(asked, status=begun.status.to_raw()), world, entries(world), DEFINITION)
+    assert later.status.conditions[0].last_transition_time == begun.status.conditions[0].last_transition_time
+    failed = decide(asked, of(one, "Failed")).status
+    assert [(each.type, each.status) for each in failed.conditions] == [("Succeeded", "False"), ("Stalled", "True")]
+
+
 def test_newest_first() -> None:
     assert decide(backfill(approved=True, order="newestFirst")).start[0].days == ("2026-03-03", "2026-03-03")
 
@@ -83,8 +114,8 @@ def test_a_paused_pipeline_pauses_its_backfills() -> None:
 
 def test_reprocess_none_leaves_days_that_were_computed() -> None:
     decision = decide(backfill(reprocess="none", stages=["silver"]), run(at("03-02 00:00"), "Failed", hours=24))
-    # the run of 2 March ends at midnight of the 3rd, so it touches both
-    assert states(decision) == ["silver 01 Planned", "silver 02 Skipped", "silver 03 Skipped"]
+    # the run of 2 March ends at midnight, which is the first instant of the 3rd and belongs to it
+    assert states(decision) == ["silver 01 Planned", "silver 02 Skipped", "silver 03 Planned"]
 
 
 def test_reprocess_failed_takes_failed_missing_and_outdated_days() -> None:

@@ -63,7 +63,7 @@ def pipeline(revision: int, catch_up: str, concurrency: str) -> ValidPipeline:
     spec["metadata"] |= {"namespace": "data", "uid": "p"}
     common = {"catchUp": {"policy": catch_up, "limit": 5}, "concurrency": concurrency}
     spec["spec"]["silver"] |= {**common, "trigger": {"mode": "dataComplete", "deadline": "6h"}}
-    spec["spec"]["gold"] |= {**common, "schedule": "30 * * * *", "interval": "1h", "trigger": {"deadline": "12h"}}
+    spec["spec"]["gold"] |= {**common, "schedule": "30 * * * *", "interval": "1h", "trigger": {"deadline": "2h"}}
     rule = {"name": f"rule_{revision}", "expression": f"input_number > -{revision + 1}"}
     spec["spec"]["silver"]["tables"][0]["rules"].append(rule)
     made = validate(spec)
@@ -87,6 +87,7 @@ class World:
     bronze_goes_on: bool = True
     paused: Hold | None = None
     pinned: set[str] = field(default_factory=set)
+    manual: set[str] = field(default_factory=set)
     writes: int = 0
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
@@ -153,6 +154,8 @@ class World:
         name, metadata = manifest["metadata"]["name"], manifest["metadata"]
         if manifest["kind"] == "LakehouseRun":
             known = self.runs.get(name)
+            if known is None:
+                self._gold_may_start(manifest["spec"])
             assert known is None or known.spec == manifest["spec"], f"{name} stands for two runs"
             if "sourceRange" in manifest["spec"]:
                 self.pinned.add(manifest["spec"]["sourceRange"]["upto"])
@@ -168,10 +171,33 @@ class World:
             )
         elif name not in self.applications:
             run, number = metadata["labels"]["lakehouse.dev/run"], int(metadata["labels"]["lakehouse.dev/attempt"])
+            assert self.runs[run].status["phase"] not in FINAL, "an attempt of a run that is over"
             self.applications[name] = Application(
                 name=name, uid=f"uid-{next(self.numbers)}", run=run, attempt=number, state="", message=None,
                 exit_code=None, pod_reason=None, started_at=None, finished_at=None,
             )  # fmt: skip
+
+    def by_hand(self, spec: dict[str, Any]) -> None:
+        """A person creates a LakehouseRun."""
+        number = next(self.numbers)
+        name = f"by-hand-{number}"
+        self.manual.add(name)
+        self.runs[name] = RunObject(
+            name=name, uid=f"uid-{number}", owner_uid="p", created_at=self.now, spec=RunSpec.from_raw(spec).to_raw(),
+            status={}, annotations={}, deleting=False,
+        )  # fmt: skip
+
+    def _gold_may_start(self, spec: dict[str, Any]) -> None:
+        """Whatever lets it start: a scheduled run of gold never goes past an hour of silver that failed."""
+        if spec["stage"] != "gold" or spec["reason"] != "schedule":
+            return
+        outcomes: dict[Any, set[str]] = {}
+        for entry in ledger.entries(self.see()):
+            if entry.stage == "silver" and entry.interval:
+                outcomes.setdefault(entry.interval, set()).add(entry.phase)
+        end = parse_instant(spec["dataInterval"]["end"])
+        for interval, phases in outcomes.items():
+            assert interval.end > end or "Failed" not in phases or phases & {"Succeeded", "Skipped"}, "silver failed"
 
     def lose(self, run: str) -> None:
         """A LakehouseRun goes, and what it owns."""
@@ -281,6 +307,20 @@ class BatchLife(RuleBasedStateMachine):
         for _ in range(then):
             self.world.round()
 
+    @rule(minutes=st.sampled_from((31, 200)))
+    def an_hour_of_silver_has_bad_data_and_nobody_looks(self, minutes: int) -> None:
+        self.world.now += timedelta(minutes=61)
+        for _ in range(4):
+            self.world.bronze()
+            self.world.round()
+            self.world.now += timedelta(seconds=45)
+        self.world.spark()
+        self.world.round()
+        self.world.spark("bad data", "silver")
+        self.world.round()
+        self.world.now += timedelta(minutes=minutes)
+        self.world.round()
+
     @rule(crash_after=st.integers(0, 5), then=st.integers(0, 2))
     def the_operator_dies_in_a_round(self, crash_after: int, then: int) -> None:
         with suppress(Crash):
@@ -335,6 +375,26 @@ class BatchLife(RuleBasedStateMachine):
         )  # fmt: skip
         self.world.round()
 
+    @rule(
+        stage=st.sampled_from(("silver", "gold")), what=st.sampled_from(("all", "days", "retry")),
+        which=st.integers(0, 20),
+    )  # fmt: skip
+    def somebody_runs_a_stage_by_hand(self, stage: str, what: str, which: int) -> None:
+        """What is new, whole days, or, as `lakehouse retry` does, the interval of a run that failed."""
+        spec: dict[str, Any] = {"pipelineRef": {"name": "numerals"}, "stage": stage, "reason": "manual"}
+        if what == "days":
+            spec["days"] = {"first": "2026-03-01", "last": "2026-03-01"}
+        if what == "retry":
+            failed = [run for run in self.world.runs.values() if run.status.get("phase") == "Failed"]
+            failed = [run for run in failed if run.spec["reason"] == "schedule"]
+            if not failed:
+                return
+            old = failed[which % len(failed)].spec
+            spec = {key: value for key, value in old.items() if key not in ("revision", "definition")}
+            spec["reason"] = "manual"
+        self.world.by_hand(spec)
+        self.world.round()
+
     @precondition(lambda self: self.world.backfills)
     @rule(which=st.integers(0, 20))
     def somebody_cancels_a_backfill(self, which: int) -> None:
@@ -353,6 +413,7 @@ class BatchLife(RuleBasedStateMachine):
         known = ledger.entries(self.world.see())
         for stage in ("silver", "gold"):
             self._one_at_a_time([entry for entry in known if entry.stage == stage])
+        self._by_hand_collides_with_nobody()
         for run in self.world.runs.values():
             attempts = [each for each in self.world.applications.values() if each.run == run.name]
             assert sum(each.state not in ("COMPLETED", "FAILED") for each in attempts) <= 1, "one attempt at a time"
@@ -367,10 +428,20 @@ class BatchLife(RuleBasedStateMachine):
         )
         by_interval: dict[Any, list[Entry]] = {}
         for entry in own:
-            if entry.interval and entry.reason == "schedule":
+            if entry.interval and entry.reason == "schedule" and entry.name not in self.world.manual:
                 by_interval.setdefault((entry.interval, entry.revision), []).append(entry)
         for entries in by_interval.values():
             assert sum(entry.phase == "Succeeded" for entry in entries) <= 1, "an interval succeeds once"
+
+    def _by_hand_collides_with_nobody(self) -> None:
+        """A run by hand has an attempt only while no other run of its stage has one, and no maintenance of its days."""
+        live = {each.run for each in self.world.applications.values() if each.state not in ("COMPLETED", "FAILED")}
+        busy = [self.world.runs[name] for name in live]
+        for run in (each for each in busy if each.name in self.world.manual):
+            others = [other.spec for other in busy if other.name != run.name]
+            assert run.spec["stage"] not in [other["stage"] for other in others], "one run of a stage at a time"
+            if "days" in run.spec:
+                assert "maintenance" not in [other["stage"] for other in others], "maintenance waits for days"
 
     def _no_range_is_left_out(self) -> None:
         """Each silver run begins where one before it ended, or where bronze does.

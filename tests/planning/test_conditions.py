@@ -1,6 +1,7 @@
 """The status: conditions that tell the truth, valid after the API's own types, and still while nothing happens."""
 
 from copy import deepcopy
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -159,3 +160,13 @@ def test_no_message_asks_for_a_value_of_the_present_moment():
     second = shown(made)
     strip = [{**each, "lastTransitionTime": ""} for each in first["conditions"]]
     assert strip == [{**each, "lastTransitionTime": ""} for each in second["conditions"]]
+
+
+def test_timestamps_by_the_producers_clocks_are_told():
+    made = at_rest()
+    observed = made.see()
+    told = replace(observed, observation=replace(observed.observation, timestamps="CreateTime"))
+    status = next(each.status for each in reconcile(told).statuses if each.kind == "LakehousePipeline")
+    observing = next(each for each in status["conditions"] if each["type"] == "Observing")
+    assert (observing["status"], observing["reason"]) == ("True", "TimestampsOfProducers")
+    assert "message.timestamp.type is CreateTime" in observing["message"]

@@ -110,6 +110,15 @@ def test_a_stream_that_never_ran_holds_nothing_and_may_begin_anew(image):
     assert never.cluster.job.state == "RUNNING"
 
 
+def test_force_asks_nothing_of_the_tables():
+    forced = at_rest()
+    forced.tags.clear()
+    forced.tags["recovery-stray"] = forced.table[-1].id
+    forced.annotations[FORCE_DELETE_ANNOTATION] = "true"
+    forced.delete()
+    assert not {"TagSnapshot", "DropTag"} & {type(action).__name__ for action in plan(forced).actions}
+
+
 def test_without_the_flink_crds_the_finalizer_does_not_get_stuck():
     bare = at_rest()
     bare.delete()

@@ -1,5 +1,6 @@
 """Which run is due, what it waits for, and over which commits."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -61,6 +62,16 @@ def test_replace_cancels_the_one_in_flight() -> None:
 def test_a_failed_run_holds_what_follows() -> None:
     world = seen(NOW, runs=(*DONE[:6], run(at("03-10 06:00"), "Failed")))
     assert (started(decide(world)), reason(decide(world))) == ([], "RunFailed")
+
+
+def test_a_failure_is_known_at_once_and_not_only_when_the_next_run_is_due() -> None:
+    failure = run(at("03-10 07:00"), "Failed")
+    decision = decide(seen(NOW, runs=(*DONE, failure)))
+    assert (decision.hold, decision.failed is not None and decision.failed.reason) == (None, "RunFailed")
+    retrying = run(at("03-10 07:00"), "Running", name="by-hand", reason="manual")
+    assert decide(seen(NOW, runs=(*DONE, failure, retrying))).failed is not None
+    mended = replace(retrying, status={"phase": "Succeeded"})
+    assert decide(seen(NOW, runs=(*DONE, failure, mended))).failed is None
 
 
 def test_a_changed_definition_runs_the_failed_interval_again() -> None:
@@ -193,7 +204,18 @@ def test_gold_waits_for_all_silver_hours_of_its_day() -> None:
 
 def test_a_silver_hole_in_the_day_holds_gold() -> None:
     holed = (*silver_day(10), run(at("03-09 10:00"), "Failed"), *silver_day(24)[11:])
-    assert reason(gold(seen(at("03-10 01:30"), runs=holed, status=SINCE))) == "WaitingForSilver"
+    assert reason(gold(seen(at("03-10 01:30"), runs=holed, status=SINCE))) == "SilverFailed"
+
+
+def test_at_its_deadline_gold_goes_past_silver_that_is_late_and_never_past_silver_that_failed() -> None:
+    late, failure = at("03-10 06:00"), run(at("03-09 10:00"), "Failed")
+    behind = gold(seen(late, runs=silver_day(23), status=SINCE))
+    assert [new.because for new in behind.start] == ["Deadline"]
+    holed = (*silver_day(10), failure, *silver_day(24)[11:])
+    held = gold(seen(late, runs=holed, status=SINCE))
+    assert (started(held), reason(held), failure.name in str(held.hold)) == ([], "SilverFailed", True)
+    mended = run(at("03-09 10:00"), "Succeeded", name="by-hand", reason="manual")
+    assert [new.because for new in gold(seen(late, runs=(*holed, mended), status=SINCE)).start] == ["SilverDone"]
 
 
 def test_completed_through_stops_at_the_first_hole() -> None:

@@ -126,6 +126,16 @@ def test_it_waits_for_a_run_over_days_that_a_person_created() -> None:
     assert (started(decision), decision.holds["maintenance"].reason) == ([], "BackfillInFlight")
 
 
+def test_days_that_a_person_asks_for_wait_for_maintenance_that_is_under_way() -> None:
+    by_hand = run(NIGHT, "Pending", stage="gold", name="by-hand", reason="manual")
+    spec = {key: value for key, value in by_hand.spec.items() if key != "dataInterval"}
+    asked = replace(by_hand, spec={**spec, "days": {"first": "2026-03-01", "last": "2026-03-01"}}, status={})
+    for phase, attempts in (("Running", 0), ("Succeeded", 1)):
+        decision = decided(world(NIGHT, done(at("03-09 03:00"), phase), asked))
+        status = next(each.status for each in decision.statuses if each.name == "by-hand")
+        assert len(status.get("attempts", ())) == attempts
+
+
 def test_a_backfill_waits_for_maintenance_that_is_under_way() -> None:
     running = done(at("03-09 03:00"), "Running")
     observed = replace(world(NIGHT, running), backfills=(backfill(approved=True, phase="Approved"),))

@@ -1,13 +1,16 @@
 """Recovery points, going back to one, and what happens when Flink has given up."""
 
 import itertools
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from lakehouse_contract import commits
-from lakehouse_operator.planning.observed import Commit, TableView
+from lakehouse_operator.planning.observed import Commit, RunObject, TableView
+from lakehouse_operator.planning.plan import SaveRecord
 from lakehouse_operator.planning.points import resolve
+from lakehouse_operator.planning.reconcile import reconcile
 from lakehouse_operator.planning.situation import (
     RESTORE_ANNOTATION,
     RESTORE_ANYWAY_ANNOTATION,
@@ -195,6 +198,47 @@ def test_a_restore_takes_stream_and_bronze_back_together_and_marks_the_days():
     assert back.kafka_end == int(back.table[-1].properties["span"].split("-")[1]), "everything is read again"
 
 
+def silver_days(
+    made, *, days=("2026-01-30", "2026-02-01"), minutes=1, phase="Succeeded", snapshot=None, stage="silver"
+):
+    """What is seen, and a run of whole days that was created some minutes after now."""
+    at = {} if snapshot is None else {"atSnapshot": str(snapshot)}
+    run = RunObject(
+        name="days",
+        uid="run-1",
+        owner_uid=None,
+        created_at=made.now + timedelta(minutes=minutes),
+        spec={"stage": stage, "days": {"first": days[0], "last": days[1], **at}},
+        status={"phase": phase},
+        annotations={},
+        deleting=False,
+    )
+    return replace(made.see(), runs=(run,))
+
+
+def stale_after(seen):
+    """The stale days in the record that is to be written; those of the present one if none is."""
+    saved = [action.record for action in reconcile(seen).actions if isinstance(action, SaveRecord)]
+    return (saved[0] if saved else seen.record).stale_days
+
+
+def test_days_that_a_run_computes_anew_after_the_rewind_are_no_longer_stale():
+    back = rewindable()
+    discarded = back.table[-1].id
+    back.annotations[RESTORE_ANNOTATION] = back.record.points[0].name
+    until(until(back, "Rewinding"), "Running")
+    back.go(rounds=2)
+    stale = ("2026-01-31",)
+    assert stale_after(back.see()) == stale
+    assert stale_after(silver_days(back)) == ()
+    assert stale_after(silver_days(back, snapshot=back.table[-1].id)) == ()
+    assert stale_after(silver_days(back, days=("2026-01-29", "2026-01-30"))) == stale, "other days"
+    assert stale_after(silver_days(back, minutes=-600)) == stale, "it is from before the rewind"
+    assert stale_after(silver_days(back, phase="Failed")) == stale
+    assert stale_after(silver_days(back, stage="gold")) == stale, "it read the silver that is stale"
+    assert stale_after(silver_days(back, snapshot=discarded)) == stale, "it read what was discarded"
+
+
 def test_a_restore_is_carried_out_once():
     back = rewindable()
     back.annotations[RESTORE_ANNOTATION] = back.record.points[0].name
@@ -219,6 +263,32 @@ def test_a_point_after_the_one_gone_back_to_is_discarded():
     back.go(rounds=2)
     assert back.condition("RequestRefused")["reason"] == "RecoveryPointNotProven"
     assert back.condition("Ready")["status"] == "True", "the stream is not touched"
+
+
+def test_a_savepoint_that_can_never_be_taken_is_refused_with_the_way_on():
+    without = world(upgrade={"mode": "lastState"}, deletion={"policy": "Force"})
+    del without.spec["bronze"]["checkpoint"]["savepointDirectory"]
+    without.go(rounds=20)
+    without.annotations[SAVEPOINT_ANNOTATION] = "1"
+    without.go()
+    refused = without.condition("RequestRefused")
+    assert refused["reason"] == "NoSavepointDirectory"
+    assert "spec.bronze.checkpoint.savepointDirectory" in refused["message"]
+    assert without.condition("Ready")["status"] == "True"
+
+
+def test_a_savepoint_of_a_stream_that_does_not_run_says_that_it_waits_and_is_taken_later():
+    rests = at_rest()
+    rests.suspend()
+    until(rests, "Suspended")
+    rests.annotations[SAVEPOINT_ANNOTATION] = "1"
+    rests.go()
+    assert rests.condition("RequestRefused")["reason"] == "SavepointWaits"
+    rests.suspend(False)
+    until(rests, "Running")
+    rests.go(rounds=4)
+    assert rests.condition("RequestRefused") == {}
+    assert any(point.trigger == "manual" for point in rests.record.points)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from lakehouse_operator.planning import points
 from lakehouse_operator.planning.observed import Capabilities
 from lakehouse_operator.planning.plan import SaveRecord
 from lakehouse_operator.planning.reconcile import reconcile
@@ -138,6 +139,32 @@ def test_without_a_proven_point_a_deleted_child_is_not_started_empty():
     assert START_FRESH_ANNOTATION in lost.condition("Stalled")["message"]
     lost.go(rounds=5)
     assert lost.child is None
+
+
+def test_a_point_whose_snapshot_has_lost_its_tag_and_expired_is_not_proven_and_care_goes_on():
+    expired = at_rest()
+    point = next(each for each in expired.record.points if each.proven and each.bronze_snapshot is not None)
+    expired.tags.pop(points.tag(point))
+    expired.table = expired.table[[each.id for each in expired.table].index(point.bronze_snapshot) + 1 :]
+    del expired.every_commit[point.bronze_snapshot]
+    for _ in range(3):
+        expired.produce(10)
+        expired.go()
+    assert not expired.record.point(point.name).proven
+    assert "RecoveryPointLost" in reasons(expired)
+    expired.annotations[RESTORE_ANNOTATION] = point.name
+    expired.go()
+    assert "has lost its tag and has expired" in expired.condition("RequestRefused")["message"]
+    assert expired.cluster.job.state == "RUNNING"
+
+
+def test_a_lost_tag_is_set_again_while_the_snapshot_stands():
+    lost = at_rest()
+    point = next(each for each in lost.record.points if each.proven and each.bronze_snapshot is not None)
+    lost.tags.pop(points.tag(point))
+    lost.go()
+    assert lost.tags[points.tag(point)] == point.bronze_snapshot
+    assert lost.record.point(point.name).proven
 
 
 def test_a_person_may_have_it_started_without_state_once():

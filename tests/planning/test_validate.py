@@ -34,6 +34,12 @@ def minimal(**changes: Any) -> dict[str, Any]:
     return changed("minimal", **changes)
 
 
+def own_job(*arguments: str) -> dict[str, Any]:
+    """A silver of one's own with arguments."""
+    job = {"entryPoint": "local:///opt/mine.py", "writes": ["silver.mine"], "arguments": list(arguments)}
+    return {"image": "mine:1", "job": job}
+
+
 @pytest.mark.parametrize("name", examples.names())
 def test_the_examples_are_valid_and_warn_of_nothing(name: str) -> None:
     assert valid(name).warnings == ()
@@ -97,6 +103,41 @@ SPOILED: dict[str, tuple[dict[str, Any], str, str]] = {
         minimal(spec__catalog__uri="jdbc:postgresql://postgres/catalog?user=me&password=secret"),
         "spec.catalog.uri",
         "must hold no password",
+    ),
+    "a password in the warehouse's address": (
+        minimal(spec__catalog__warehouse="s3://me:secret@lake/warehouse"),
+        "spec.catalog.warehouse",
+        "must hold no password",
+    ),
+    "a password in the store's address": (
+        minimal(spec__storage__endpoint="http://admin:s3cr3t@minio:9000"),
+        "spec.storage.endpoint",
+        "name it in spec.storage.secretRef",
+    ),
+    "a password in the checkpoints' address": (
+        minimal(spec__bronze__checkpoint__directory="s3://a:b@lake/checkpoints"),
+        "spec.bronze.checkpoint.directory",
+        "must hold no password",
+    ),
+    "a password in the savepoints' address": (
+        minimal(spec__bronze__checkpoint__savepointDirectory="s3://a:b@lake/savepoints"),
+        "spec.bronze.checkpoint.savepointDirectory",
+        "must hold no password",
+    ),
+    "a password among the brokers": (
+        minimal(spec__source__bootstrapServers="me:secret@kafka:9092"),
+        "spec.source.bootstrapServers",
+        "must hold hosts and ports alone",
+    ),
+    "a password in an argument": (
+        minimal(spec__silver=own_job("--db-password=s3cr3t")),
+        "spec.silver.job.arguments[0]",
+        "looks like a secret",
+    ),
+    "a password in an argument's address": (
+        minimal(spec__silver=own_job("--from", "https://me:s3cr3t@lookup/")),
+        "spec.silver.job.arguments[1]",
+        "looks like a secret",
     ),
     "a password among the catalog's properties": (
         minimal(spec__catalog__properties={"jdbc.password": "secret"}),

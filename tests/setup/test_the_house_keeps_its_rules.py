@@ -43,6 +43,16 @@ def make(root: Path, *arguments: str) -> str:
     return subprocess.run(["make", *arguments], cwd=root, env=shell, capture_output=True, text=True, check=True).stdout
 
 
+def test_the_benchmark_of_bronze_runs_where_pyflink_is(root: Path) -> None:
+    assert "\n.venv/flink/bin/python -W ignore -m benchmarks.bronze" in make(root, "--dry-run", "bench-bronze")
+
+
+def test_the_contract_needs_nothing_but_python(root: Path) -> None:
+    """Three environments import it, and so do the images."""
+    for path in (root / "jobs" / "lakehouse_contract").glob("*.py"):
+        assert imported(path) - sys.stdlib_module_names <= {"lakehouse_contract"}, path.name
+
+
 def test_make_alone_lists_every_target(root: Path) -> None:
     help_text = make(root)
 

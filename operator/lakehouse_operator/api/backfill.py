@@ -125,11 +125,11 @@ class BackfillStatus(StatusPart):
     source_snapshot: SnapshotId | None = None
     """The bronze snapshot that silver is computed from, pinned when the backfill was approved."""
     silver_revision: Revision | None = None
-    """The revision of silver that it computes with."""
+    """The revision of silver that it computes with, pinned when the backfill was approved."""
     gold_revision: Revision | None = None
-    """The revision of gold that it computes with."""
+    """The revision of gold that it computes with, pinned when the backfill was approved."""
     definition: Name | None = None
-    """The ConfigMap with the spec that it computes with."""
+    """The ConfigMap with the spec that it computes with, pinned when the backfill was approved."""
     started_at: Instant | None = None
     """When the first run started."""
     finished_at: Instant | None = None
@@ -137,7 +137,7 @@ class BackfillStatus(StatusPart):
 
 
 class LakehouseBackfill(Part):
-    """Event days that are computed anew: planned, approved, staged, validated, swapped."""
+    """Event days that are computed anew: planned, approved, run by whole days from one pinned snapshot."""
 
     invariants: ClassVar[tuple[Cel, ...]] = (
         Cel(

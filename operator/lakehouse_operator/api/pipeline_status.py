@@ -115,10 +115,8 @@ class LastRun(StatusPart):
 
 
 class BronzeLayer(StatusPart):
-    """How far bronze is."""
+    """Bronze. How far it is, is a metric (`lakehouse_stream_lag_records`)."""
 
-    completed_through: Instant | None = None
-    """Everything that arrived before this instant is in bronze (to the hour)."""
     table: Annotated[str, Field(max_length=127)] | None = None
     """The bronze table."""
 
@@ -203,7 +201,7 @@ class PipelineStatus(StatusPart):
     observed_generation: Annotated[int, Field(ge=0)] | None = None
     """The generation of the spec that this status speaks of."""
     conditions: Conditions = ()
-    """`Ready`, and `Reconciling` or `Stalled` while they are true (kstatus), and what else there is to say."""
+    """`Ready`, `RunsHealthy`, `Reconciling` or `Stalled` while true (kstatus), and what else there is to say."""
     accepted_generation: Annotated[int, Field(ge=0)] | None = None
     """The generation of the spec that is cared for: an older one while the newest is refused."""
     definition: Name | None = None
@@ -220,5 +218,3 @@ class PipelineStatus(StatusPart):
     """What the stream can go back to, the newest first."""
     stale: Annotated[tuple[StaleDays, ...], Field(max_length=100)] = ()
     """Days that a backfill should renew."""
-    operator_version: Annotated[str, Field(max_length=64)] | None = None
-    """The version of the operator that wrote this."""

@@ -18,7 +18,7 @@ from lakehouse_operator.cluster.kinds import (
     Kind,
     kind_of,
 )
-from lakehouse_operator.cluster.port import FIELD_MANAGER, Cluster, Created, Event, Manifest, Resource
+from lakehouse_operator.cluster.port import FIELD_MANAGER, Cluster, Created, Event, Manifest, Resource, generation_of
 from lakehouse_operator.cluster.rest import (
     APPLY_PATCH,
     JSON,
@@ -147,13 +147,13 @@ class KubernetesCluster(Cluster):
         return resource
 
     @override
-    async def names(self, kind: Kind, namespace: str | None) -> frozenset[tuple[str, str]]:
+    async def generations(self, kind: Kind, namespace: str | None) -> Mapping[tuple[str, str], int]:
         for _ in range(_ATTEMPTS):
             try:
                 # Metadata alone, page by page: a thousand pipelines with their status are tens of megabytes.
-                return frozenset(
+                return dict(
                     [
-                        (item["metadata"]["namespace"], item["metadata"]["name"])
+                        generation_of(item)
                         async for page in self._pages(kind, namespace, {"limit": str(self._page)}, METADATA_ONLY)
                         for item in page["items"] or ()  # null where there are none
                     ]

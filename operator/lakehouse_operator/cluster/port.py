@@ -34,6 +34,12 @@ class Created:
     is_new: bool
 
 
+def generation_of(resource: Resource) -> tuple[tuple[str, str], int]:
+    """An object's namespace and name, and its generation."""
+    metadata = resource["metadata"]
+    return (metadata["namespace"], metadata["name"]), metadata.get("generation", 0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """Something that happened to an object, for people to read.
@@ -91,10 +97,10 @@ class Cluster(Protocol):
         """Tell that a watch has spoken of a resource version of a kind, so that no followed list is older."""
         return
 
-    async def names(self, kind: Kind, namespace: str | None) -> frozenset[tuple[str, str]]:
-        """Namespace and name of every object of a kind."""
+    async def generations(self, kind: Kind, namespace: str | None) -> Mapping[tuple[str, str], int]:
+        """The generation of every object of a kind, by namespace and name; 0 where the kind has none."""
         found = await self.list_labelled(kind, namespace, {})
-        return frozenset((each["metadata"]["namespace"], each["metadata"]["name"]) for each in found)
+        return dict(map(generation_of, found))
 
     async def apply(self, manifest: Manifest, *, dry_run: bool = False) -> Resource:
         """Make the object have these fields (server-side apply under one field manager, taking over contested fields).

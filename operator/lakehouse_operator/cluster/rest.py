@@ -13,7 +13,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
-from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+from kubernetes.aio.config import ConfigException, list_kube_config_contexts, load_incluster_config, load_kube_config
 from kubernetes.aio.config.incluster_config import SERVICE_HOST_ENV_NAME, SERVICE_TOKEN_FILENAME
 
 from lakehouse_operator.cluster.errors import (
@@ -116,6 +116,18 @@ class Login:
             tried = "the pod's service account" if file is None else f"kubeconfig {file}"
             raise Refused(f"no access to a cluster with {tried}: {error}") from error
         return configuration
+
+    def namespace(self) -> str:
+        """The namespace that is meant where none is named: the context's, or the pod's own, or `default`."""
+        try:
+            file = self._file()
+            if file is None:
+                return Path(SERVICE_TOKEN_FILENAME).with_name("namespace").read_text(encoding="utf-8").strip()
+            contexts, current = list_kube_config_contexts(str(file))
+        except (ConfigException, OSError):
+            return "default"  # whoever connects with such a login is told what is wrong with it
+        chosen = next((each for each in contexts if each["name"] == self.context), current)
+        return str(chosen["context"].get("namespace") or "default")
 
     def _file(self) -> Path | None:
         """The kubeconfig to use; None stands for the pod's service account."""

@@ -32,8 +32,12 @@ def generate(
     rate: Annotated[float, typer.Option(min=0, help="Records per second; 0 is as fast as possible.")] = 0.0,
 ) -> None:
     """Generate realistic conversion events: late, repeated and malformed ones too, with the truth about each."""
-    last = datetime.fromisoformat(end) if end else datetime.now(UTC)  # noqa: TID251 - the edge reads the clock
     try:
+        last = datetime.fromisoformat(end) if end else datetime.now(UTC)  # noqa: TID251 - the edge reads the clock
+        if last.tzinfo is None:
+            raise ValueError(
+                f"--end {end} needs its zone, such as {end}Z: the same seed must give the same bytes anywhere"
+            )
         traffic = Traffic(
             end_ms=int(last.timestamp() * 1000),
             seed=seed,

@@ -53,7 +53,12 @@ def up(
             found.apply(pipeline)
         name = pipeline["metadata"]["name"]
         typer.echo(f"Kafka at {found.bootstrap_servers}, logs in {directory.logs}")
-        settled = until_settled(lambda: found.pipeline(name), typer.echo, timeout)
+
+        def look() -> dict[str, Any]:
+            worlds.find(installed, directory)  # a world whose operator has ended never settles
+            return found.pipeline(name)
+
+        settled = until_settled(look, typer.echo, timeout)
         if url := found.flink_url(name):
             typer.echo(f"Flink at {url}")
     if not settled:

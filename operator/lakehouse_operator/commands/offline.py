@@ -1,8 +1,9 @@
 """`validate`, `render` and `explain`: no cluster is asked, so they run in a pull request.
 
-Exit codes: 0 good, 1 refused, 2 the command itself was wrong.
+Exit codes: 0 good, 1 refused, 2 the command itself was wrong, 3 a change that the operator would refuse (`explain`).
 """
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from lakehouse_operator.api.run import DataInterval, RunSpec
 from lakehouse_operator.commands.output import Format, show, show_all
 from lakehouse_operator.documents import DocumentsRefused, config_maps, load_documents
 from lakehouse_operator.planning import job_settings, names
+from lakehouse_operator.planning.change import Change, classify, worst
 from lakehouse_operator.planning.child import build_child, wanted_revision
 from lakehouse_operator.planning.explain import explain as explained
 from lakehouse_operator.planning.explain import explain_change
@@ -25,6 +27,7 @@ from lakehouse_operator.planning.validate import validate as validated
 from lakehouse_operator.planning.validate import validate_backfill, validate_run
 
 REFUSED = 1
+CHANGE_REFUSED = 3
 _VALIDATORS = {"LakehouseRun": validate_run, "LakehouseBackfill": validate_backfill}
 File = Annotated[Path, typer.Option("--filename", "-f", help="The YAML file.", exists=True, dir_okay=False)]
 Files = Annotated[list[Path], typer.Option("--filename", "-f", help="A YAML file; may be given again.", exists=True)]
@@ -116,12 +119,34 @@ def explain(
         Path | None,
         typer.Option("--from", help="The file before the change; a new pipeline without it.", exists=True),
     ] = None,
+    output: Output = Format.TEXT,
 ) -> None:
-    """Say what would be done: for a new pipeline, or for a change of one."""
+    """Say what would be done: for a new pipeline, or for a change of one. Exit code 3: the change would be refused."""
     pipeline = _pipeline(filename)
-    lines = explain_change(_pipeline(old), pipeline) if old else explained(reconcile(_unseen(pipeline, filename)))
-    for line in lines:
-        typer.echo(line)
+    if old is None:
+        _tell(explained(reconcile(_unseen(pipeline, filename))), {}, output)
+        return
+    before = _pipeline(old)
+    changes = classify(before, pipeline)
+    effect = worst(changes)
+    told = {"effect": effect, "changes": [_told(each) for each in changes]}
+    _tell(explain_change(before, pipeline), told, output)
+    if effect == "newState":
+        raise typer.Exit(CHANGE_REFUSED)
+
+
+def _tell(sentences: tuple[str, ...], facts: dict[str, Any], output: Format) -> None:
+    if output is Format.TEXT:
+        for sentence in sentences:
+            typer.echo(sentence)
+    else:
+        show({**facts, "sentences": list(sentences)}, output)
+
+
+def _told(change: Change) -> dict[str, Any]:
+    values = {"before": change.before, "after": change.after}
+    plain: dict[str, Any] = json.loads(json.dumps(values, default=str))  # days and durations as they are written
+    return {"path": change.path, "effect": change.effect, "renews": list(change.renews), **plain}
 
 
 def _everything(pipeline: ValidPipeline) -> Capabilities:

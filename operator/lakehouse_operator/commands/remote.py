@@ -9,24 +9,47 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from lakehouse_operator.api.run import LakehouseRun
 from lakehouse_operator.cluster.client import KubernetesCluster
-from lakehouse_operator.cluster.errors import ClusterError
+from lakehouse_operator.cluster.errors import ClusterError, Conflict, Refused
 from lakehouse_operator.cluster.kinds import LAKEHOUSE_BACKFILL, LAKEHOUSE_PIPELINE, LAKEHOUSE_RUN, Kind
 from lakehouse_operator.cluster.port import Cluster, Resource
 from lakehouse_operator.cluster.rest import Login
 from lakehouse_operator.commands.local import plain_errors
 from lakehouse_operator.commands.output import Format, show, show_table
-from lakehouse_operator.planning import names, structure
+from lakehouse_operator.planning import names
 from lakehouse_operator.planning.pipeline import Problems
 from lakehouse_operator.planning.situation import RESTORE_ANNOTATION, SAVEPOINT_ANNOTATION
+from lakehouse_operator.planning.validate import validate_backfill, validate_run
 
 FAILED = 1
 T = TypeVar("T")
 Name = Annotated[str, typer.Argument(help="The pipeline's name.")]
-Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Where it is.")]
-Kubeconfig = Annotated[Path | None, typer.Option(help="The kubeconfig; else KUBECONFIG or ~/.kube/config.")]
-World = Annotated[str | None, typer.Option("--world", help="A world of `lakehouse local up`, not a cluster.")]
+
+
+def _meant(context: typer.Context, given: str) -> str:
+    """The namespace that is meant: as kubectl takes it from the kubeconfig's context, where none is given."""
+    if given or context.resilient_parsing:
+        return given
+    return "default" if context.params["world"] else Login(context.params["kubeconfig"]).namespace()
+
+
+Namespace = Annotated[
+    str,
+    typer.Option(
+        "--namespace",
+        "-n",
+        help="Where it is; else the namespace of the kubeconfig's context.",
+        callback=_meant,
+        show_default=False,
+    ),
+]
+# Eager: they are read before the namespace, which depends on them.
+Kubeconfig = Annotated[
+    Path | None, typer.Option(help="The kubeconfig; else KUBECONFIG or ~/.kube/config.", is_eager=True)
+]
+World = Annotated[
+    str | None, typer.Option("--world", help="A world of `lakehouse local up`, not a cluster.", is_eager=True)
+]
 Output = Annotated[Format, typer.Option("--output", "-o", help="How to print it.")]
 
 
@@ -76,7 +99,7 @@ def _local_cluster(world: str, field_manager: str) -> Cluster:
 
 def status(
     name: Annotated[str | None, typer.Argument(help="The pipeline's name; all of the namespace without it.")] = None,
-    namespace: Namespace = "default",
+    namespace: Namespace = "",
     kubeconfig: Kubeconfig = None,
     world: World = None,
     output: Output = Format.TEXT,
@@ -143,7 +166,7 @@ def _show_status(pipeline: Resource) -> None:
 
 def runs(
     name: Name,
-    namespace: Namespace = "default",
+    namespace: Namespace = "",
     kubeconfig: Kubeconfig = None,
     world: World = None,
     output: Output = Format.TEXT,
@@ -171,7 +194,7 @@ def run(
     *,
     first: Annotated[str | None, typer.Option("--from", help="The first event day to compute anew.")] = None,
     last: Annotated[str | None, typer.Option("--to", help="The last one.")] = None,
-    namespace: Namespace = "default",
+    namespace: Namespace = "",
     kubeconfig: Kubeconfig = None,
     world: World = None,
 ) -> None:
@@ -180,27 +203,37 @@ def run(
     if first or last:
         spec["days"] = {"first": first or last, "last": last or first}
     asked = _object(LAKEHOUSE_RUN, namespace, names.manual_run(name, stage, _token()), spec, name)
-    _refuse_problems(asked)
+    _refuse_problems(validate_run(asked))
 
     async def work(cluster: Cluster) -> str:
         await cluster.read(LAKEHOUSE_PIPELINE, namespace, name)
-        created = await cluster.create_once(asked)
-        return str(created.resource["metadata"]["name"])
+        return await _create(cluster, asked)
 
     typer.echo(f"created LakehouseRun {_with_cluster(Where(kubeconfig, world), work)}")
 
 
-def _refuse_problems(asked: dict[str, Any]) -> None:
-    """What an API server would refuse is refused here too: a world on this machine knows no schemas."""
-    read = structure.read(LakehouseRun, asked)
-    if isinstance(read, Problems):
-        typer.echo(f"error: {read}", err=True)
+async def _create(cluster: Cluster, asked: dict[str, Any]) -> str:
+    """Create the object; answers its name. One that is there already is the same one, or an error is raised.
+
+    After a lost answer, the object that was there already is our own.
+    """
+    created = await cluster.create_once(asked)
+    name, spec = str(created.resource["metadata"]["name"]), created.resource["spec"]
+    if not created.is_new and any(spec.get(field) != value for field, value in asked["spec"].items()):
+        raise Conflict(f"there is another {asked['kind']} {name} already; try again in a second")
+    return name
+
+
+def _refuse_problems(judged: object) -> None:
+    """What would be refused later is refused here: a world on this machine knows no schemas, a schema no calendar."""
+    if isinstance(judged, Problems):
+        typer.echo(f"error: {judged}", err=True)
         raise typer.Exit(FAILED)
 
 
 def retry(
     run: Annotated[str, typer.Argument(help="The LakehouseRun that failed.")],
-    namespace: Namespace = "default",
+    namespace: Namespace = "",
     kubeconfig: Kubeconfig = None,
     world: World = None,
 ) -> None:
@@ -208,16 +241,18 @@ def retry(
 
     async def work(cluster: Cluster) -> str:
         old = await cluster.read(LAKEHOUSE_RUN, namespace, run)
+        phase = old.get("status", {}).get("phase", "Pending")
+        if phase not in ("Failed", "Cancelled"):
+            raise Refused(f"{run} is {phase}; only a run that failed or was cancelled can be tried again")
         spec = {key: value for key, value in old["spec"].items() if key not in ("revision", "definition", "backfill")}
         pipeline = spec["pipelineRef"]["name"]
         name = names.manual_run(pipeline, spec["stage"], _token())
-        await cluster.create_once(_object(LAKEHOUSE_RUN, namespace, name, {**spec, "reason": "manual"}, pipeline))
-        return name
+        return await _create(cluster, _object(LAKEHOUSE_RUN, namespace, name, {**spec, "reason": "manual"}, pipeline))
 
     typer.echo(f"created LakehouseRun {_with_cluster(Where(kubeconfig, world), work)}")
 
 
-def savepoint(name: Name, namespace: Namespace = "default", kubeconfig: Kubeconfig = None, world: World = None) -> None:
+def savepoint(name: Name, namespace: Namespace = "", kubeconfig: Kubeconfig = None, world: World = None) -> None:
     """Take a recovery point now, while the stream goes on."""
     _annotate(Where(kubeconfig, world, "savepoint"), namespace, name, {SAVEPOINT_ANNOTATION: _token()})
     typer.echo(f"asked for; see: lakehouse status {name} -n {namespace}")
@@ -226,7 +261,7 @@ def savepoint(name: Name, namespace: Namespace = "default", kubeconfig: Kubeconf
 def restore(
     name: Name,
     point: Annotated[str, typer.Argument(help="The recovery point, as `lakehouse status` names it.")],
-    namespace: Namespace = "default",
+    namespace: Namespace = "",
     kubeconfig: Kubeconfig = None,
     world: World = None,
 ) -> None:
@@ -240,12 +275,12 @@ def restore(
     typer.echo(f"asked for; see: lakehouse status {name} -n {namespace}")
 
 
-def suspend(name: Name, namespace: Namespace = "default", kubeconfig: Kubeconfig = None, world: World = None) -> None:
+def suspend(name: Name, namespace: Namespace = "", kubeconfig: Kubeconfig = None, world: World = None) -> None:
     """Stop the stream with a savepoint and start no runs (sets spec.suspend; GitOps may set it back)."""
     _set(Where(kubeconfig, world, "suspend"), namespace, name, suspend=True)
 
 
-def resume(name: Name, namespace: Namespace = "default", kubeconfig: Kubeconfig = None, world: World = None) -> None:
+def resume(name: Name, namespace: Namespace = "", kubeconfig: Kubeconfig = None, world: World = None) -> None:
     """Let a suspended pipeline go on from where it stopped."""
     _set(Where(kubeconfig, world, "suspend"), namespace, name, suspend=False)
 
@@ -257,7 +292,7 @@ def backfill(
     last: Annotated[str, typer.Option("--to", help="The last event day.")],
     reprocess: Annotated[str, typer.Option(help="none, failed or all.")] = "all",
     max_concurrent: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 1,
-    namespace: Namespace = "default",
+    namespace: Namespace = "",
     kubeconfig: Kubeconfig = None,
     world: World = None,
 ) -> None:
@@ -268,19 +303,19 @@ def backfill(
         "reprocess": reprocess,
         "maxConcurrent": max_concurrent,
     }
-    asked = f"{name}-{first}-{last}-{_token().lower().replace(':', '').replace('-', '')}"[:63]
-    created = _with_cluster(
-        Where(kubeconfig, world), lambda c: c.create_once(_object(LAKEHOUSE_BACKFILL, namespace, asked, spec, name))
-    )
+    asked = names.manual_backfill(name, first, last, _token())
+    proposal = _object(LAKEHOUSE_BACKFILL, namespace, asked, spec, name)
+    _refuse_problems(validate_backfill(proposal))
+    _with_cluster(Where(kubeconfig, world), lambda c: _create(c, proposal))
     typer.echo(
-        f"proposed LakehouseBackfill {created.resource['metadata']['name']}\n"
+        f"proposed LakehouseBackfill {asked}\n"
         f"look at it: kubectl get lhb {asked} -n {namespace} -o yaml\nthen: lakehouse approve {asked} -n {namespace}"
     )
 
 
 def approve(
     backfill: Annotated[str, typer.Argument(help="The LakehouseBackfill.")],
-    namespace: Namespace = "default",
+    namespace: Namespace = "",
     kubeconfig: Kubeconfig = None,
     world: World = None,
 ) -> None:

@@ -18,6 +18,7 @@ Round: TypeAlias = Callable[[Key], Awaitable[float | None]]
 class _Tended:
     task: "asyncio.Task[None]"
     bell: asyncio.Event = field(default_factory=asyncio.Event)
+    generation: int = 0
 
 
 class Bells:
@@ -33,18 +34,29 @@ class Bells:
         self._turns = asyncio.Semaphore(concurrency)
         self._tended: dict[Key, _Tended] = {}
 
+    def knows(self, key: Key, generation: int) -> bool:
+        """Whether a pipeline has a task that has been told of this generation, or of a later one."""
+        return key in self._tended and self._tended[key].generation >= generation
+
     @property
     def keys(self) -> frozenset[Key]:
         """The pipelines that have a task."""
         return frozenset(self._tended)
 
-    def begin(self, key: Key) -> None:
-        """Tend a pipeline from now on, or wake its task."""
+    def begin(self, key: Key, generation: int = 0) -> None:
+        """Tend a pipeline from now on, or wake its task.
+
+        Args:
+            key: the pipeline.
+            generation: that of the object that the watch told of.
+        """
         if key in self._tended:
+            self._tended[key].generation = generation
             self._tended[key].bell.set()
             return
         bell = asyncio.Event()
-        self._tended[key] = _Tended(asyncio.create_task(self._run(key, bell), name="/".join(key)), bell)
+        task = asyncio.create_task(self._run(key, bell), name="/".join(key))
+        self._tended[key] = _Tended(task, bell, generation)
         metrics.PIPELINES.set(len(self._tended))
 
     def ring(self, key: Key) -> None:
@@ -54,7 +66,8 @@ class Bells:
 
     async def _run(self, key: Key, bell: asyncio.Event) -> None:
         pause: float | None = 0.0
-        while pause is not None:
+        # A bell that rang during the round that found the pipeline gone may tell of a new one of the same name.
+        while pause is not None or bell.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(bell.wait(), timeout=pause)
             bell.clear()

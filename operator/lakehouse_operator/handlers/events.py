@@ -55,7 +55,7 @@ def register(registry: kopf.OperatorRegistry, bells: Bells, cluster: Cluster) ->
     async def pipeline_event(body: kopf.Body, type: str | None, **_: Any) -> None:  # noqa: A002 - kopf's own name
         key = (body["metadata"]["namespace"], body["metadata"]["name"])
         if meanings.is_news(body, gone=type == "DELETED"):
-            bells.begin(key)
+            bells.begin(key, body["metadata"].get("generation", 0))
 
     async def own_event(body: kopf.Body, type: str | None, resource: kopf.Resource, **_: Any) -> None:  # noqa: A002
         _hear(cluster, resource, body)

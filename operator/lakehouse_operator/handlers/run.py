@@ -18,11 +18,10 @@ from lakehouse_operator.cluster.rest import Patience
 from lakehouse_operator.config import Config
 from lakehouse_operator.handlers.bells import Bells
 from lakehouse_operator.handlers.events import register
-from lakehouse_operator.handlers.health import Watchdog, serve_health
+from lakehouse_operator.handlers.health import LEASE_NAME, Reach, Watchdog, serve_health
 from lakehouse_operator.handlers.sight import Sight
 from lakehouse_operator.handlers.tender import Tender
 
-_LEASE = "lakehouse-operator"
 _log = logging.getLogger(__name__)
 
 
@@ -80,11 +79,16 @@ async def run(config: Config) -> None:
         lease = LeaderLease(
             cluster=undisturbed,
             namespace=config.namespace,
-            name=_LEASE,
+            name=LEASE_NAME,
             identity=config.identity,
             now=lambda: datetime.now(UTC),  # noqa: TID251 - the edge reads the clock
         )
-        await _until_stopped(_lead(config, cluster, lease, stop), stop)
+        reach = Reach(undisturbed, config.namespace, config.stale_after)
+        asking = asyncio.create_task(reach.keep())
+        try:
+            await _until_stopped(_lead(config, cluster, lease, reach, stop), stop)
+        finally:
+            asking.cancel()
         await lease.release()
 
 
@@ -98,13 +102,15 @@ async def _until_stopped(work: Coroutine[None, None, None], stop: asyncio.Event)
         await task
 
 
-async def _lead(config: Config, cluster: KubernetesCluster, lease: LeaderLease, stop: asyncio.Event) -> None:
+async def _lead(
+    config: Config, cluster: KubernetesCluster, lease: LeaderLease, reach: Reach, stop: asyncio.Event
+) -> None:
     bells = Bells(Tender(cluster, Sight(cluster, config.allowed_endpoints)).round, config.concurrency)
     watchdog = Watchdog(cluster, config.namespaces, bells, config.stale_after)
     if config.metrics_port:
         start_http_server(config.metrics_port, registry=metrics.REGISTRY)
     health = (
-        await serve_health(config.health_port, lambda: watchdog.is_healthy, lambda: True)
+        await serve_health(config.health_port, lambda: watchdog.is_healthy, lambda: reach.is_there)
         if config.health_port
         else None
     )

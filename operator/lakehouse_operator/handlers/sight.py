@@ -2,9 +2,12 @@
 
 import asyncio
 import base64
-from collections.abc import Callable
+import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any, TypeVar
 
 from pyiceberg.catalog import Catalog
 
@@ -13,6 +16,7 @@ from lakehouse_operator.cluster.errors import ClusterError
 from lakehouse_operator.cluster.kinds import SECRET
 from lakehouse_operator.cluster.port import Cluster
 from lakehouse_operator.handlers.bells import Key
+from lakehouse_operator.handlers.threads import in_a_thread
 from lakehouse_operator.observation.endpoints import endpoints, refused
 from lakehouse_operator.observation.observe import Look, Observer
 from lakehouse_operator.planning import ledger, names, secrets
@@ -23,6 +27,13 @@ from lakehouse_operator.planning.observed import Observation, Observed
 from lakehouse_operator.planning.pipeline import GoldModels, ValidPipeline
 from lakehouse_operator.planning.validate import Judge, validate
 from lakehouse_operator.tables.move import MoveRefused, drop_tag, roll_back, tag_snapshot
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+class _SecretUnreadable(Exception):
+    """A value in a Secret is no text; the message names its key."""
 
 
 def _rest_service(namespace: str, name: str) -> str:
@@ -38,16 +49,22 @@ class Sight:
         cluster: where Secrets are read from.
         allowed: `host:port` patterns that may be talked to. Without any, nothing is observed.
         rest_url: where the JobManager of a FlinkDeployment answers, by namespace and name; empty if nowhere.
+        seconds: how long a look, or a move of a table, may take. One that takes longer is not waited for.
     """
 
     cluster: Cluster
     allowed: tuple[str, ...] = ()
     rest_url: Callable[[str, str], str] = _rest_service
+    seconds: float = 30.0
     _observers: dict[Key, Observer] = field(default_factory=dict)
     _looks: dict[Key, Look] = field(default_factory=dict)
+    _under_way: "dict[Key, tuple[Look, Future[Any]]]" = field(default_factory=dict)
 
     async def observe(self, seen: Observed, judge: Judge = validate) -> Observation:
-        """Look at tables, Kafka, savepoints and the job of a pipeline, as far as that is allowed."""
+        """Look at tables, Kafka, savepoints and the job of a pipeline, as far as that is allowed.
+
+        What can't be seen is a problem of the observation, never an error: the care of the pipeline goes on without.
+        """
         if not self.allowed:
             return Observation()
         pipeline = accept(seen, judge).pipeline
@@ -57,12 +74,47 @@ class Sight:
             return Observation(problem=f"the operator was not allowed to talk to {', '.join(denied)}")
         try:
             values = await self._secrets(pipeline)
-        except ClusterError as error:
+        except (ClusterError, _SecretUnreadable) as error:
             return Observation(problem=f"the pipeline's Secrets can't be read: {error}")
         key = (seen.pipeline.namespace, seen.pipeline.name)
         look = self._looks[key] = _look(pipeline, seen, values, self.rest_url)
+        return Observation(problem=self._no_answer) if self._hangs(key, look) else await self._looked(key, look)
+
+    async def _looked(self, key: Key, look: Look) -> Observation:
         observer = self._observers.setdefault(key, Observer())
-        return await asyncio.to_thread(observer.observe, look)
+        try:
+            return await self._call(key, look, partial(observer.observe, look))
+        except TimeoutError:
+            return Observation(problem=self._no_answer)
+        except Exception as error:  # noqa: BLE001 - a deletion, above all, must go on whatever is wrong outside
+            # What a driver says may hold a password: only the kind of the error is told, in the log too.
+            _log.warning("%s/%s: looking outside failed: %s", *key, type(error).__name__)
+            return Observation(problem=f"looking outside the API server failed: {type(error).__name__}")
+
+    def _hangs(self, key: Key, look: Look) -> bool:
+        """Whether the last call for a pipeline still hangs. Where other addresses are to be asked, it is given up."""
+        asked, answer = self._under_way.get(key, (None, None))
+        if asked is None or answer is None or answer.done():
+            return False
+        if (asked.settings, asked.secrets) == (look.settings, look.secrets):
+            return True
+        self._observers.pop(key, None)
+        return False
+
+    async def _call(self, key: Key, look: Look, work: Callable[[], T]) -> T:
+        """Do what blocks in a thread.
+
+        Raises:
+            TimeoutError: It takes longer than the limit. It goes on, and nothing else begins before it has ended.
+        """
+        answer = in_a_thread(work, f"outside of {'/'.join(key)}")
+        self._under_way[key] = (look, answer)
+        async with asyncio.timeout(self.seconds):
+            return await asyncio.wrap_future(answer)
+
+    @property
+    def _no_answer(self) -> str:
+        return f"the catalog, the store, Kafka or Flink did not answer within {self.seconds:g} s"
 
     async def _secrets(self, pipeline: ValidPipeline) -> dict[str, str]:
         """The values that the jobs get as environment variables, by the variable's name."""
@@ -74,18 +126,39 @@ class Sight:
             secret = await self.cluster.read(SECRET, pipeline.namespace, reference["name"])
             encoded = secret.get("data", {}).get(reference["key"])
             if encoded is not None:
-                values[entry["name"]] = base64.b64decode(encoded).decode()
+                values[entry["name"]] = _decoded(reference, encoded)
         return values
 
     def tables(self, seen: Observed) -> "PipelineTables":
         """What moves the tables of a pipeline that was observed."""
         key = (seen.pipeline.namespace, seen.pipeline.name)
-        return PipelineTables(self._observers.get(key), self._looks.get(key))
+        observer, look = self._observers.get(key), self._looks.get(key)
+        if observer is None or look is None:
+            return PipelineTables(None)
+        catalog = partial(observer.catalog, look)
+
+        async def move(work: Callable[[Catalog], object]) -> None:
+            try:
+                await self._call(key, look, lambda: work(catalog()))
+            except TimeoutError as error:
+                raise MoveRefused(f"a table can't be moved now: {self._no_answer}") from error
+
+        return PipelineTables(move)
 
     def forget(self, key: Key) -> None:
         """Close what was opened for a pipeline."""
         self._observers.pop(key, None)
         self._looks.pop(key, None)
+        self._under_way.pop(key, None)
+
+
+def _decoded(reference: dict[str, str], encoded: str) -> str:
+    try:
+        return base64.b64decode(encoded).decode()
+    except ValueError:
+        # Neither the value nor the cause, which quotes bytes of it, may be told.
+        text = f"the key {reference['key']} of Secret {reference['name']} holds no UTF-8 text"
+        raise _SecretUnreadable(text) from None
 
 
 def _look(pipeline: ValidPipeline, seen: Observed, values: dict[str, str], rest_url: Callable[[str, str], str]) -> Look:
@@ -110,25 +183,29 @@ def _look(pipeline: ValidPipeline, seen: Observed, values: dict[str, str], rest_
 
 @dataclass(frozen=True, slots=True)
 class PipelineTables:
-    """Moves the tables of one pipeline, off the event loop."""
+    """Moves the tables of one pipeline, off the event loop.
 
-    observer: Observer | None
-    look: Look | None
+    Attributes:
+        move: does something with the opened catalog; None where the tables are not observed.
+    """
+
+    move: Callable[[Callable[[Catalog], object]], Awaitable[None]] | None
 
     async def tag(self, table: str, tag: str, snapshot: int) -> None:
         """Tag a snapshot."""
-        await asyncio.to_thread(tag_snapshot, self._catalog(), table, tag, snapshot)
+        await self._move(lambda catalog: tag_snapshot(catalog, table, tag, snapshot))
 
     async def drop_tag(self, table: str, tag: str) -> None:
         """Remove a tag."""
-        await asyncio.to_thread(drop_tag, self._catalog(), table, tag)
+        await self._move(lambda catalog: drop_tag(catalog, table, tag))
 
     async def roll_back(self, table: str, *, to: int, expected_head: int, discarded_tag: str) -> None:
         """Make an earlier snapshot the head again."""
-        move = partial(roll_back, to=to, expected_head=expected_head, discarded_tag=discarded_tag)
-        await asyncio.to_thread(move, self._catalog(), table)
+        await self._move(
+            lambda catalog: roll_back(catalog, table, to=to, expected_head=expected_head, discarded_tag=discarded_tag)
+        )
 
-    def _catalog(self) -> Catalog:
-        if self.observer is None or self.look is None:
+    async def _move(self, work: Callable[[Catalog], object]) -> None:
+        if self.move is None:
             raise MoveRefused("the tables of this pipeline are not observed, so they can't be moved")
-        return self.observer.catalog(self.look)
+        await self.move(work)

@@ -11,7 +11,8 @@ from lakehouse_operator import metrics
 from lakehouse_operator.cluster.apply import apply
 from lakehouse_operator.cluster.errors import ClusterError, NotFound, Throttled
 from lakehouse_operator.cluster.gather import gather
-from lakehouse_operator.cluster.port import Cluster
+from lakehouse_operator.cluster.kinds import LAKEHOUSE_PIPELINE
+from lakehouse_operator.cluster.port import Cluster, Event
 from lakehouse_operator.cluster.report import report
 from lakehouse_operator.handlers.bells import Key
 from lakehouse_operator.handlers.gauges import forget, measure
@@ -24,6 +25,9 @@ from lakehouse_operator.tables.move import MoveRefused
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _AFTER_ACTING = 1.0
 """Seconds: what was done may allow the next step, whether or not an event tells of it."""
+
+_TOLD_AFTER, _TOLD_EVERY = 5, 60
+"""Failures in a row after which an event tells of them, and after how many more it does so again: about an hour."""
 
 _log = logging.getLogger(__name__)
 
@@ -60,11 +64,11 @@ class Tender:
             forget(key)
             return None
         except (ClusterError, MoveRefused, SettingsRefused) as error:
-            pause = self._failed(key, error)
+            pause = await self._failed(key, error, str(error))
         except Exception as error:  # noqa: BLE001 - see below
             # A fault of our own in one pipeline must not end the care of it, nor of any other.
             _log.exception("%s/%s: the round failed", *key)
-            pause = self._failed(key, error)
+            pause = await self._failed(key, error, f"{type(error).__name__}; the operator's log says more")
         else:
             self._failures.pop(key, None)
             metrics.RECONCILES.labels("done").inc()
@@ -86,11 +90,32 @@ class Tender:
         wake: float = plan.wake_after.total_seconds()
         return min(wake, _AFTER_ACTING) if acted else wake
 
-    def _failed(self, key: Key, error: Exception) -> float:
+    async def _failed(self, key: Key, error: Exception, told: str) -> float:
         metrics.RECONCILES.labels("failed").inc()
         count = self._failures[key] = self._failures.get(key, 0) + 1
         _log.warning("%s/%s: %s (try %d)", *key, error, count)
+        if count % _TOLD_EVERY == _TOLD_AFTER:
+            await self._tell(key, f"{count} rounds in a row have failed: {told}")
         if isinstance(error, Throttled):
             return float(error.retry_after)
         doubled: float = _FIRST_PAUSE * 2 ** min(count - 1, 10)
         return min(doubled, _LONGEST_PAUSE)
+
+    async def _tell(self, key: Key, message: str) -> None:
+        """Post an event about the pipeline. The API server itself may be what fails: then the log has to do."""
+        try:
+            pipeline = await self._cluster.read(LAKEHOUSE_PIPELINE, *key)
+            await self._cluster.announce(
+                Event(
+                    kind=LAKEHOUSE_PIPELINE,
+                    namespace=key[0],
+                    name=key[1],
+                    uid=pipeline["metadata"]["uid"],
+                    type="Warning",
+                    reason="ReconcileFailed",
+                    message=message,
+                    at=self._now(),
+                )
+            )
+        except ClusterError as error:
+            _log.warning("%s/%s: the event could not be posted: %s", *key, error)

@@ -321,6 +321,8 @@ def _remove_leaf(resource: Resource, path: FieldPath) -> None:
         if not isinstance(inner, dict):
             return
         chain.append(inner)
+    if isinstance(chain[-1].get(last), dict) and chain[-1][last]:
+        return  # it was applied empty, and others have filled it since
     chain[-1].pop(last, None)
     for outer, emptied, name in zip(chain[-2::-1], chain[:0:-1], reversed(parents), strict=True):
         if emptied or name in {"metadata", "spec", "status"}:

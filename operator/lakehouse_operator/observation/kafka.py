@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 
 from lakehouse_operator.planning.observed import PartitionProgress
 
@@ -60,9 +60,11 @@ class KafkaObserver:
         )
 
     def timestamp_type(self, topic: str) -> str | None:
-        """`LogAppendTime` or `CreateTime`; None where the broker does not say."""
-        from confluent_kafka.admin import ConfigResource, ResourceType  # noqa: PLC0415 - needed here alone
+        """`LogAppendTime` or `CreateTime`; None where the broker does not say.
 
+        Raises:
+            KafkaUnreadable: Kafka did not answer, or one may not read a topic's configuration.
+        """
         resource = ConfigResource(ResourceType.TOPIC, topic)
         answer = self._ask("the topic's configuration", lambda: self._admin.describe_configs([resource]))
         configuration = self._ask("the topic's configuration", lambda: answer[resource].result(_SECONDS))

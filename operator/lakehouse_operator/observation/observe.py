@@ -6,6 +6,7 @@ thread.
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
@@ -24,6 +25,8 @@ from lakehouse_operator.tables.catalog import open_catalog
 from lakehouse_operator.tables.observe import TableObserver
 
 T = TypeVar("T")
+_SELDOM_SECONDS = 600.0
+"""How often is asked what hardly ever changes."""
 _CATALOG_ERRORS = (RESTError, SQLAlchemyError, OSError, ValueError, NotImplementedError)
 
 
@@ -54,6 +57,8 @@ class Observer:
         self._tables: TableObserver | None = None
         self._kafka: KafkaObserver | None = None
         self._savepoint_observer = SavepointObserver(time.monotonic)
+        self._timestamps: str | None = None
+        self._timestamps_read_at = float("-inf")
 
     def observe(self, look: Look) -> Observation:
         """Read what can be read. What can't is None, and `problem` says why, without any secret."""
@@ -73,8 +78,22 @@ class Observer:
         job = look.job
         health = _part(problems, "Flink", lambda: job_health(*job)) if job else None
         return Observation(
-            tables=tables, kafka=kafka, savepoints=savepoints, job=health, problem="; ".join(problems) or None
+            tables=tables,
+            kafka=kafka,
+            savepoints=savepoints,
+            job=health,
+            timestamps=self._timestamp_type(look) if kafka is not None else None,
+            problem="; ".join(problems) or None,
         )
+
+    def _timestamp_type(self, look: Look) -> str | None:
+        """Whose clock the topic's timestamps are by. Not everybody may read it, which is no problem."""
+        now = time.monotonic()
+        if now - self._timestamps_read_at > _SELDOM_SECONDS:
+            self._timestamps_read_at = now
+            with suppress(KafkaUnreadable):
+                self._timestamps = self._kafka_observer(look).timestamp_type(look.settings.kafka.topic)
+        return self._timestamps
 
     def catalog(self, look: Look) -> Catalog:
         """The opened catalog, for moving what was observed."""
@@ -91,6 +110,7 @@ class Observer:
         wanted = to_json(look.settings.catalog) + to_json(look.settings.kafka) + str(sorted(look.secrets.items()))
         if wanted != self._opened:
             self._opened, self._catalog, self._tables, self._kafka = wanted, None, None, None
+            self._timestamps, self._timestamps_read_at = None, float("-inf")
 
     def _table_observer(self, look: Look) -> TableObserver:
         if self._tables is None:
@@ -99,7 +119,7 @@ class Observer:
 
     def _kafka_observer(self, look: Look) -> KafkaObserver:
         if self._kafka is None:
-            self._kafka = KafkaObserver(_connection(look))
+            self._kafka = KafkaObserver(kafka_connection(look))
         return self._kafka
 
     def _savepoints(self, look: Look) -> dict[str, int]:
@@ -107,7 +127,7 @@ class Observer:
         return self._savepoint_observer.readable(io, look.savepoints)
 
 
-def _connection(look: Look) -> dict[str, str]:
+def kafka_connection(look: Look) -> dict[str, str]:
     """Librdkafka's properties. Java's that it does not know by the same name are translated or left out."""
     kafka = look.settings.kafka
     plain = {name: value for name, value in kafka.properties.items() if name in ("security.protocol", "sasl.mechanism")}
@@ -147,7 +167,7 @@ def _part(problems: list[str], what: str, read: Callable[[], T]) -> T | None:
         return read()
     except (KafkaUnreadable, FlinkUnreadable) as error:
         problems.append(str(error))
-    except _CATALOG_ERRORS as error:
+    except Exception as error:  # noqa: BLE001 - which errors there are is up to catalogs, stores and drivers
         # A database driver's message can hold the URL that it was given, password and all: only its kind is told.
         problems.append(f"{what} can't be read: {type(error).__name__}")
     return None

@@ -6,6 +6,7 @@ the days that are in flight. Gold's days follow silver's.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal
 
 from lakehouse_operator.api.backfill import (
@@ -14,6 +15,7 @@ from lakehouse_operator.api.backfill import (
     BackfillSpec,
     BackfillStatus,
 )
+from lakehouse_operator.api.objects import Condition
 from lakehouse_operator.planning.due import NewRun
 from lakehouse_operator.planning.ledger import Entry
 from lakehouse_operator.planning.observed import BackfillObject, Observed
@@ -21,6 +23,7 @@ from lakehouse_operator.planning.plan import Hold
 from lakehouse_operator.planning.schedule import days, instant
 
 BackfillStage = Literal["silver", "gold"]
+Truth = Literal["True", "False", "Unknown"]
 State = Literal["Planned", "Waiting", "Running", "Succeeded", "Failed", "Skipped", "Cancelled"]
 _DONE = ("Succeeded", "Skipped")
 _OVER = ("Succeeded", "Failed", "Cancelled")
@@ -30,8 +33,12 @@ _STAGES = ("silver", "gold", "maintenance")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
-    """What a backfill needs to know of its pipeline: each stage's revision, the bronze table, and why all is paused."""
+    """What a backfill needs to know of its pipeline: each stage's revision, the bronze table, and why all is paused.
 
+    `name` is the ConfigMap that holds it.
+    """
+
+    name: str
     revisions: Mapping[BackfillStage, str]
     bronze_table: str
     paused: Hold | None = None
@@ -138,7 +145,8 @@ def _covers(entry: Entry, first: str, last: str) -> bool:
         return entry.days[0] <= last and first <= entry.days[1]
     if entry.interval is None:
         return False
-    return instant(entry.interval.start)[:10] <= last and first <= instant(entry.interval.end)[:10]
+    final = entry.interval.end - timedelta(microseconds=1)  # an interval's end belongs to the next one
+    return instant(entry.interval.start)[:10] <= last and first <= instant(final)[:10]
 
 
 def _cancel(case: _Case, plan: tuple[BackfillInterval, ...]) -> BackfillDecision:
@@ -169,7 +177,8 @@ def _run(case: _Case, plan: tuple[BackfillInterval, ...]) -> BackfillDecision:
     start = tuple(_new_run(case, interval, pinned) for interval in ready[:room])
     begun = running or start or any(interval.state == "Succeeded" for interval in plan)
     status = _status(case, plan, "Running" if begun else "Approved", hold.message if hold else None)
-    return BackfillDecision(status=status.model_copy(update={"source_snapshot": pinned}), start=start)
+    status = status.model_copy(update={"source_snapshot": pinned, "definition": _definition(case)})
+    return BackfillDecision(status=status, start=start)
 
 
 def _in_flight(case: _Case, stage: str) -> Hold | None:
@@ -189,12 +198,22 @@ def _pinned(case: _Case) -> str | None:
     return case.was.source_snapshot or (str(bronze.head.id) if bronze and bronze.head else None)
 
 
+def _revision(case: _Case, stage: BackfillStage) -> str | None:
+    """The revision that it computes with: the current one, and from the approval on the one that was current then."""
+    known = case.was.silver_revision if stage == "silver" else case.was.gold_revision
+    return (known if case.was.definition else None) or case.definition.revisions.get(stage)
+
+
+def _definition(case: _Case) -> str:
+    return case.was.definition or case.definition.name
+
+
 def _new_run(case: _Case, interval: BackfillInterval, pinned: str | None) -> NewRun:
     return NewRun(
         stage=interval.stage,
         interval=None,
         days=(interval.first, interval.last),
-        revision=case.definition.revisions[interval.stage],
+        revision=_revision(case, interval.stage) or "",
         reason="backfill",
         because="Asked",
         upto=int(pinned) if pinned and interval.stage == "silver" else None,
@@ -222,12 +241,33 @@ def _status(
         "message": message,
         "intervals": plan,
         "counts": counts,
-        "silver_revision": case.was.silver_revision or case.definition.revisions.get("silver"),
-        "gold_revision": case.was.gold_revision or case.definition.revisions.get("gold"),
+        "silver_revision": _revision(case, "silver"),
+        "gold_revision": _revision(case, "gold"),
+        "conditions": _conditions(case, phase, message),
     }
     if phase == "Running" and case.was.started_at is None:
         changes["started_at"] = instant(case.seen.now)
     return case.was.model_copy(update=changes)
+
+
+def _conditions(case: _Case, phase: str, message: str | None) -> tuple[Condition, ...]:
+    """`Succeeded`, and `Stalled` where only a person can help. The time of one moves only when its status flips."""
+    outcomes: dict[str, Truth] = {"Succeeded": "True", "Failed": "False", "Cancelled": "False"}
+    truths: dict[str, Truth] = {"Succeeded": outcomes.get(phase, "Unknown")}
+    if phase == "Failed":
+        truths["Stalled"] = "True"
+    before = {(each.type, each.status): each.last_transition_time for each in case.was.conditions}
+    return tuple(
+        Condition(
+            type=kind,
+            status=truth,
+            reason=phase,
+            message=message or "",
+            last_transition_time=before.get((kind, truth), instant(case.seen.now)),
+            observed_generation=case.generation,
+        )
+        for kind, truth in truths.items()
+    )
 
 
 def _ended(

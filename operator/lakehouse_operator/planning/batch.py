@@ -21,12 +21,14 @@ from lakehouse_operator.planning.due import NewRun, StagePolicy, boundaries, dec
 from lakehouse_operator.planning.failure import RetryPolicy
 from lakehouse_operator.planning.observed import Application, Commit, Observed, RunObject
 from lakehouse_operator.planning.pipeline import BatchStageName, ValidPipeline
-from lakehouse_operator.planning.plan import Action, CreateOnce, Delete, Hold, StatusOf
-from lakehouse_operator.planning.runs import RunPolicy, Step, advance, cancel
+from lakehouse_operator.planning.plan import Action, Announce, CreateOnce, Delete, Hold, StatusOf
+from lakehouse_operator.planning.runs import RunPolicy, Step, advance, cancel, read
 from lakehouse_operator.planning.schedule import instant
 from lakehouse_operator.planning.spark_manifest import build_spark_application
 
 BECAUSE_ANNOTATION = "lakehouse.dev/started-because"
+SUSPENDED = "Suspended"
+"""The reason for which nothing starts by itself."""
 REWINDING = "Rewinding"
 """The reason for which all is paused while bronze goes back to a recovery point."""
 _SPARK = "sparkoperator.k8s.io/v1beta2"
@@ -36,6 +38,7 @@ _SPARK = "sparkoperator.k8s.io/v1beta2"
 class BatchDecision:
     """The batch half of a plan. `holds` say, by stage, why a run that is due does not start.
 
+    `troubles` say, by stage, what is wrong with its runs, whether or not one is due; `news` tell of outcomes.
     `started` are the runs that it creates, as the ledger will have them: what is decided after them must know of them.
     """
 
@@ -43,6 +46,8 @@ class BatchDecision:
     actions: tuple[Action, ...] = ()
     layers: Mapping[Stage, BatchLayer] = field(default_factory=dict)
     holds: Mapping[Stage, Hold] = field(default_factory=dict)
+    troubles: Mapping[Stage, Hold] = field(default_factory=dict)
+    news: tuple[Announce, ...] = ()
     recheck: timedelta | None = None
     started: tuple[ledger.Entry, ...] = ()
 
@@ -66,19 +71,33 @@ def decide(
     """
     if not pipeline.stages:
         return BatchDecision()
-    parts = [_advance(pipeline, seen, run, definitions) for run in seen.runs if not run.deleting]
+    parts = [_advance(pipeline, seen, run, definitions, paused) for run in seen.runs if not run.deleting]
     seen = _with_statuses(seen, parts)
     known = ledger.entries(seen)
     parts += [_stage(pipeline, seen, known, stage, definition=definition, paused=paused) for stage in pipeline.stages]
     started = tuple(entry for part in parts for entry in part.started)
     parts.append(_backfills(pipeline, seen, (*known, *started), definition, paused))
-    return _joined(parts)
+    return _without_cancelled(_joined(parts))
 
 
 def _with_statuses(seen: Observed, parts: Iterable[BatchDecision]) -> Observed:
     """What was seen, with the runs as they are about to be reported: an outcome counts in the round that finds it."""
     told = {status.name: status.status for part in parts for status in part.statuses}
     return replace(seen, runs=tuple(replace(run, status=told.get(run.name, run.status)) for run in seen.runs))
+
+
+def _without_cancelled(decision: BatchDecision) -> BatchDecision:
+    """The decision without attempts of runs that it cancels: one that is due may be replaced in the same round."""
+    cancelled = {each.name for each in decision.statuses if each.status.get("phase") == "Cancelled"}
+    return replace(decision, actions=tuple(each for each in decision.actions if _attempt_of(each) not in cancelled))
+
+
+def _attempt_of(action: Action) -> str | None:
+    """The run whose attempt is created."""
+    if not isinstance(action, CreateOnce):
+        return None
+    run: str | None = action.manifest["metadata"].get("labels", {}).get(names.RUN_LABEL)
+    return run if action.manifest["kind"] == "SparkApplication" else None
 
 
 def _joined(parts: Iterable[BatchDecision]) -> BatchDecision:
@@ -90,6 +109,8 @@ def _joined(parts: Iterable[BatchDecision]) -> BatchDecision:
         actions=tuple(action for part in parts for action in part.actions),
         layers={stage: layer for part in parts for stage, layer in part.layers.items()},
         holds={stage: hold for part in parts for stage, hold in part.holds.items()},
+        troubles={stage: hold for part in parts for stage, hold in part.troubles.items()},
+        news=tuple(told for part in parts for told in part.news),
         recheck=min((part.recheck for part in parts if part.recheck is not None), default=None),
         started=tuple(entry for part in parts for entry in part.started),
     )
@@ -99,19 +120,83 @@ def _joined(parts: Iterable[BatchDecision]) -> BatchDecision:
 
 
 def _advance(
-    pipeline: ValidPipeline, seen: Observed, run: RunObject, definitions: Mapping[str, ValidPipeline]
+    pipeline: ValidPipeline,
+    seen: Observed,
+    run: RunObject,
+    definitions: Mapping[str, ValidPipeline],
+    paused: Hold | None,
 ) -> BatchDecision:
     if run.spec["stage"] not in pipeline.stages:
         return BatchDecision()
     pinned = definitions.get(run.spec.get("definition", ""), pipeline)
     pinned = pinned if run.spec["stage"] in pinned.stages else pipeline
+    hold = _cannot_go_on(seen) or _cannot_begin(seen, run, paused)
+    if hold is not None and run.status.get("phase") not in ledger.FINAL:
+        troubles = {run.spec["stage"]: hold} if hold.stalled else {}
+        status = _run_status(run, Step(status=read(run.status)), pinned, seen, hold)
+        return BatchDecision(statuses=(status,), troubles=troubles, recheck=hold.recheck)
     attempts = tuple(each for each in seen.applications if each.run == run.name)
     step = advance(run, attempts, run_policy(pinned, run.spec["stage"]), seen.now)
     return BatchDecision(
         statuses=(_run_status(run, step, pinned, seen),),
         actions=(*_stop(step.stop, "the attempt took too long"), *_begin(pinned, run, step)),
+        news=_outcome(run, step.status),
         recheck=step.recheck,
     )
+
+
+def _cannot_go_on(seen: Observed) -> Hold | None:
+    """Without the Spark operator's CRD nothing is known of any attempt, so each run stays as it is."""
+    if seen.capabilities.spark_applications:
+        return None
+    return Hold(
+        reason="SparkOperatorMissing",
+        message="the Spark operator's SparkApplication CRD is not installed in this cluster; install it",
+        recheck=timedelta(seconds=30),
+        stalled=True,
+    )
+
+
+def _cannot_begin(seen: Observed, run: RunObject, paused: Hold | None) -> Hold | None:
+    """Why the first attempt of a run by hand waits: for a rewind, a deletion, or a run that it would collide with.
+
+    A suspended pipeline starts no runs by itself; one that a person asks for is started. Who came first goes first, so
+    two never wait for each other.
+    """
+    if run.spec.get("reason", "manual") != "manual" or run.status.get("attempts"):
+        return None
+    if paused is not None and paused.reason != SUSPENDED:
+        return paused
+    for other in seen.runs:
+        if other.name != run.name and _is_ahead(other, run) and _collide(other, run):
+            message = f"waits for {other.name}, which has not ended yet"
+            return Hold(reason="RunInFlight", message=message, recheck=timedelta(seconds=30))
+    return None
+
+
+def _is_ahead(other: RunObject, run: RunObject) -> bool:
+    if other.status.get("phase") in ledger.FINAL:
+        return False
+    has_begun = other.spec.get("reason", "manual") != "manual" or bool(other.status.get("attempts"))
+    return has_begun or (other.created_at, other.name) < (run.created_at, run.name)
+
+
+def _collide(other: RunObject, run: RunObject) -> bool:
+    """Whether two runs must not be under way together: those of one stage, and maintenance and whole days."""
+    stages = {other.spec["stage"], run.spec["stage"]}
+    days = any("days" in each.spec for each in (other, run))
+    return len(stages) == 1 or ("maintenance" in stages and days)
+
+
+def _outcome(run: RunObject, status: RunStatus) -> tuple[Announce, ...]:
+    """The event of a run that gets its outcome in this round. Once it has it there is no more to tell."""
+    if status.phase == run.status.get("phase") or status.phase not in ledger.FINAL:
+        return ()
+    if status.phase != "Failed":
+        return (Announce("Normal", f"Run{status.phase}", f"{run.name}: {status.phase.lower()}"),)
+    latest = status.attempts[-1]
+    message = f"{run.name} failed after {len(status.attempts)} attempts ({latest.failure_class}): {latest.message}"
+    return (Announce("Warning", "RunFailed", message),)
 
 
 def _begin(pipeline: ValidPipeline, run: RunObject, step: Step) -> tuple[Action, ...]:
@@ -141,14 +226,16 @@ def _stop(application: Application | None, why: str) -> tuple[Action, ...]:
     return (Delete(_SPARK, "SparkApplication", application.name, application.uid, why),)
 
 
-def _run_status(run: RunObject, step: Step, pipeline: ValidPipeline, seen: Observed) -> StatusOf:
+def _run_status(
+    run: RunObject, step: Step, pipeline: ValidPipeline, seen: Observed, hold: Hold | None = None
+) -> StatusOf:
     because = run.annotations.get(BECAUSE_ANNOTATION, "Asked")
     status = _with_results(step.status, run.name, seen).model_copy(
         update={
             "observed_generation": 1,  # a run's spec never changes
             "started_because": because,
             "revision": _pinned_spec(pipeline, run).revision,
-            "conditions": (_succeeded(step.status, seen),),
+            "conditions": (_succeeded(step.status, run, hold),),
         }
     )
     return StatusOf("LakehouseRun", run.name, status.to_raw())
@@ -173,18 +260,18 @@ def _is_of(commit: Commit, run: str) -> bool:
     return commit.properties.get(commits.RUN) == run
 
 
-def _succeeded(status: RunStatus, seen: Observed) -> Condition:
-    """The condition `Succeeded`. Its time is when the run ended, or began to be known: neither moves."""
+def _succeeded(status: RunStatus, run: RunObject, hold: Hold | None) -> Condition:
+    """The condition `Succeeded`. Its time is when the run ended, began or was created: none of them moves."""
     latest = status.attempts[-1] if status.attempts else None
-    at = status.finished_at or status.started_at or instant(seen.now)
+    at = status.finished_at or status.started_at or instant(run.created_at)
     holds: dict[str, Literal["True", "False"]] = {"Succeeded": "True", "Failed": "False", "Cancelled": "False"}
     message = (latest.message or "") if latest and latest.outcome == "Failed" else ""
     reason = status.phase if status.phase != "Failed" or latest is None else latest.failure_class or "Failed"
     return Condition(
         type="Succeeded",
         status=holds.get(status.phase, "Unknown"),
-        reason=reason,
-        message=message,
+        reason=hold.reason if hold else reason,
+        message=hold.message if hold else message,
         last_transition_time=at,
         observed_generation=1,
     )
@@ -219,6 +306,7 @@ def _stage(
         actions=(*started, *forgotten),
         layers={stage: decision.layer},
         holds={stage: decision.hold} if decision.hold else {},
+        troubles={stage: decision.failed} if decision.failed and seen.capabilities.spark_applications else {},
         recheck=decision.recheck,
     )
     return _joined((*replaced, own))
@@ -239,7 +327,10 @@ def _unfinished(seen: Observed, stage: BatchStageName) -> list[RunObject]:
 def _cancel(seen: Observed, run: RunObject, pipeline: ValidPipeline, why: str) -> BatchDecision:
     attempts = tuple(each for each in seen.applications if each.run == run.name)
     step = cancel(run, attempts, seen.now)
-    return BatchDecision(statuses=(_run_status(run, step, pipeline, seen),), actions=_stop(step.stop, why))
+    told = Announce("Normal", "RunCancelled", f"{run.name}: cancelled, because {why}")
+    return BatchDecision(
+        statuses=(_run_status(run, step, pipeline, seen),), actions=_stop(step.stop, why), news=(told,)
+    )
 
 
 def _create(pipeline: ValidPipeline, run: NewRun, definition: str, known: tuple[ledger.Entry, ...]) -> CreateOnce:
@@ -318,7 +409,7 @@ def _backfills(
 ) -> BatchDecision:
     stages: tuple[BackfillStage, ...] = ("silver", "gold")
     revisions = {stage: job_settings.revision(pipeline, stage) for stage in stages if stage in pipeline.stages}
-    asked = Definition(revisions=revisions, bronze_table=pipeline.bronze_table, paused=paused)
+    asked = Definition(name=definition, revisions=revisions, bronze_table=pipeline.bronze_table, paused=paused)
     parts: list[BatchDecision] = []
     for backfill in seen.backfills:
         decision = decide_backfill(backfill, seen, known, asked)
@@ -327,7 +418,9 @@ def _backfills(
         parts.append(
             BatchDecision(
                 statuses=(StatusOf("LakehouseBackfill", backfill.name, decision.status.to_raw()),),
-                actions=tuple(_create(pipeline, run, definition, known) for run in decision.start),
+                actions=tuple(
+                    _create(pipeline, run, decision.status.definition or definition, known) for run in decision.start
+                ),
             )
         )
         known = (*known, *(_entry(pipeline, run, known) for run in decision.start))

@@ -52,13 +52,17 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What a round found: the step of the stream, what is wrong with the newest spec, how far the batch layers are."""
+    """What a round found: the step of the stream, what is wrong with the newest spec, how far the batch layers are.
+
+    `troubles` are what is wrong with the runs of a stage.
+    """
 
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
     changes: tuple[Change, ...] = ()
     step: Step | None = None
     layers: Mapping[BatchStageName, BatchLayer] = field(default_factory=dict)
+    troubles: Mapping[BatchStageName, Hold] = field(default_factory=dict)
 
 
 def describe(seen: Observed, found: Findings) -> dict[str, Any]:
@@ -109,6 +113,7 @@ def _findings(seen: Observed, found: Findings) -> list[Finding]:
     if step is not None:
         findings.append(_running(step))
         findings += _recovery_point(step.situation)
+        findings += _runs(step, found.troubles)
         findings += [_held(hold) for hold in _blocking(step)[:1] if _is_changing(step)]
         findings += [
             Finding("RequestRefused", "True", hold.reason, hold.message)
@@ -133,7 +138,11 @@ def _readiness(found: Findings) -> tuple[Finding, Finding | None]:
     stalled = next((hold for hold in blocking if hold.stalled), None)
     if stalled is not None:
         return _not_ready("Stalled", stalled.reason, stalled.message)
-    return _of_state(found.step, blocking)
+    ready, besides = _of_state(found.step, blocking)
+    held = next((hold for hold in found.troubles.values() if hold.stalled), None)
+    if held is not None and ready.status == "True" and not found.step.situation.pipeline.spec.suspend:
+        return _not_ready("Stalled", held.reason, held.message)
+    return ready, besides
 
 
 def _not_ready(
@@ -205,12 +214,31 @@ def _recovery_point(s: Situation) -> list[Finding]:
     return [Finding("RecoveryPointCurrent", "True", "Recent", f"{newest.name} ({kind})")]
 
 
+def _runs(step: Step, troubles: Mapping[BatchStageName, Hold]) -> list[Finding]:
+    """Whether the newest runs of all stages are well. A pipeline without stages has no such condition."""
+    if not step.situation.pipeline.stages:
+        return []
+    if not troubles:
+        return [Finding("RunsHealthy", "True", "Healthy")]
+    first = next(iter(troubles.values()))
+    shown = "; ".join(f"{stage}: {hold.message}" for stage, hold in troubles.items())
+    return [Finding("RunsHealthy", "False", first.reason, shown)]
+
+
+_TIMESTAMPS_OF_PRODUCERS = (
+    "the records' timestamps are the producers' (the topic's message.timestamp.type is CreateTime), so lateness is "
+    "what producers say; with LogAppendTime it is by arrival"
+)
+
+
 def _observing(seen: Observed) -> Finding:
     observation = seen.observation
     if observation.problem is not None:
         return Finding("Observing", "False", "CannotRead", observation.problem)
     parts = {"bronze": observation.tables, "Kafka": observation.kafka, "savepoints": observation.savepoints}
     missing = [name for name, part in parts.items() if part is None]
+    if not missing and observation.timestamps == "CreateTime":
+        return Finding("Observing", "True", "TimestampsOfProducers", _TIMESTAMPS_OF_PRODUCERS)
     if not missing:
         return Finding("Observing", "True", "Observing")
     return Finding(

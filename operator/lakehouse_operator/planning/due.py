@@ -1,8 +1,8 @@
 """Which run of a stage is due now, and what it still waits for.
 
 A run starts when its interval has ended and its data is complete, or at the deadline; gold when its silver intervals
-have succeeded. One run of a stage is in flight at a time, intervals go in order, and a run whose outcome is known is
-never repeated.
+have succeeded, or at the deadline if none of them has failed. One run of a stage is in flight at a time, intervals go
+in order, and a run whose outcome is known is never repeated.
 """
 
 from dataclasses import dataclass
@@ -74,12 +74,16 @@ class NewRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageDecision:
-    """What is to be done for one stage, and what its layer's status should say."""
+    """What is to be done for one stage, and what its layer's status should say.
+
+    `hold` says why a run that is due does not start, `failed` that the newest run failed for good, due or not.
+    """
 
     layer: BatchLayer
     start: tuple[NewRun, ...] = ()
     replace: tuple[RunObject, ...] = ()
     hold: Hold | None = None
+    failed: Hold | None = None
     recheck: timedelta | None = None
 
 
@@ -118,18 +122,18 @@ def decide_stage(
     wait = upcoming - seen.now if upcoming else None
     layer = _layer(case, upcoming)
     interval, renewed = _next_interval(case)
+    failed = None if renewed else _failed(case)
     if interval is None:
-        return StageDecision(layer=layer, recheck=wait)
-    in_flight = _in_flight(case)
-    hold = paused or in_flight or _failed(case, renewed=renewed)
+        return StageDecision(layer=layer, failed=failed, recheck=wait)
+    hold = paused or _in_flight(case) or (failed if policy.interval else None)
     if hold is None:
         readiness, layer = _readiness(case, interval, layer)
         if not isinstance(readiness, Hold):
             run = _new_run(case, interval, readiness)
-            return StageDecision(layer=layer, start=(run,), replace=_unfinished(case), recheck=wait)
+            return StageDecision(layer=layer, start=(run,), replace=_unfinished(case), failed=failed, recheck=wait)
         hold = readiness
     held = layer.model_copy(update={"held_because": hold.message})
-    return StageDecision(layer=held, hold=hold, recheck=hold.recheck or wait)
+    return StageDecision(layer=held, hold=hold, failed=failed, recheck=hold.recheck or wait)
 
 
 def _begin(case: _Case) -> datetime:
@@ -176,19 +180,26 @@ def _in_flight(case: _Case) -> Hold | None:
     return Hold(reason="RunInFlight", message=f"{running[0]} has not ended yet") if running else None
 
 
-def _failed(case: _Case, *, renewed: bool) -> Hold | None:
-    """The newest interval's outcome holds what follows, if it is a failure that repeating would not mend."""
+def _failed(case: _Case) -> Hold | None:
+    """The newest interval's outcome, if it is a failure: it holds what follows, which repeating would not mend.
+
+    A stage without intervals makes up for it with its next run, so there it is told and holds nothing.
+    """
     final = [entry for entry in case.scheduled if entry.final]
-    if renewed or not final or case.policy.interval is None:
+    if not final:
         return None
     newest = [entry for entry in final if entry.interval == final[-1].interval]
     if any(entry.phase != "Failed" for entry in newest):
         return None
     last = newest[-1]
+    if case.policy.interval is None:
+        message = f"{last.name} failed ({last.failure}); mend its cause: the next run makes up for it"
+        return Hold(reason="RunFailed", message=message)
     return Hold(
         reason="RunFailed",
         message=f"{last.name} failed ({last.failure}); mend its cause and change the definition, or run it again with "
         f"`lakehouse retry {last.name}`",
+        stalled=True,
     )
 
 
@@ -206,6 +217,8 @@ def _readiness(case: _Case, interval: Interval, layer: BatchLayer) -> tuple[Beca
         return ("SilverDone" if case.policy.after else "DataComplete"), layer
     if held.reason == "NotObserved":
         return "Clock", layer
+    if held.reason == "SilverFailed":
+        return held, layer
     due = interval.end + case.policy.deadline
     if case.seen.now >= due:
         return "Deadline", layer
@@ -219,6 +232,12 @@ def _upstream(case: _Case, interval: Interval) -> Hold | None:
     reached = ledgers.completed_through(case.ledger, case.policy.after)
     if reached is not None and reached >= interval.end:
         return None
+    failed = ledgers.failed_before(case.ledger, case.policy.after, interval.end)
+    if failed is not None:
+        return Hold(
+            reason="SilverFailed",
+            message=f"{failed.name} failed; no deadline lets {case.policy.stage} go past it",
+        )
     shown = instant(reached) if reached else "none yet"
     return Hold(
         reason="WaitingForSilver",

@@ -121,3 +121,15 @@ def completed_through(ledger: Iterable[Entry], stage: Stage) -> datetime | None:
             return reached
         reached = interval.end
     return reached
+
+
+def failed_before(ledger: Iterable[Entry], stage: Stage, end: datetime) -> Entry | None:
+    """The failure of the first interval before `end` that failed and has not succeeded since, if there is one."""
+    failed: dict[Interval, Entry] = {}
+    done: set[Interval] = set()
+    for entry in scheduled(ledger, stage):
+        if entry.interval and entry.interval.start < end and entry.phase == "Failed":
+            failed[entry.interval] = entry
+        elif entry.interval and entry.phase in ("Succeeded", "Skipped"):
+            done.add(entry.interval)
+    return next((failed[interval] for interval in sorted(failed.keys() - done)), None)

@@ -82,6 +82,12 @@ def manual_run(pipeline: str, stage: str, asked_at: str) -> str:
     return _fitted(pipeline, f"-{stage}-by-hand-{_compact(asked_at, seconds=True)}", RUN_LIMIT)
 
 
+def manual_backfill(pipeline: str, first: str, last: str, asked_at: str) -> str:
+    """The backfill over the days from `first` to `last` that a person asked for at an instant."""
+    tail = f"-{_compact(first)}-{_compact(last)}-{_compact(asked_at, seconds=True)}"
+    return _fitted(pipeline, tail, _LABEL_LIMIT)
+
+
 def attempt(run: str, number: int) -> str:
     """The SparkApplication of the run's attempt, counted from 1."""
     return _fitted(run, f"-a{number}", ATTEMPT_LIMIT)

@@ -191,12 +191,14 @@ class Observation:
     """What was read under opted-in rights. None: not opted in, or it could not be read (`problem` says why).
 
     `savepoints` maps the path of each of the record's savepoints whose files can all be read to its checkpoint id.
+    `timestamps` is the topic's `message.timestamp.type`, where the broker tells it.
     """
 
     tables: Mapping[str, TableView] | None = None
     kafka: tuple[PartitionProgress, ...] | None = None
     savepoints: Mapping[str, int] | None = None
     job: JobHealth | None = None
+    timestamps: str | None = None
     problem: str | None = None
 
 

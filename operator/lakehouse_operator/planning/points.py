@@ -10,7 +10,7 @@ from lakehouse_operator.api.pipeline_status import PointTrigger
 from lakehouse_operator.api.values import seconds
 from lakehouse_operator.planning import names
 from lakehouse_operator.planning.observed import Commit, Savepoint, TableView
-from lakehouse_operator.planning.plan import Action, Announce, CreateOnce, Delete, DropTag, TagSnapshot
+from lakehouse_operator.planning.plan import Action, Announce, CreateOnce, Delete, DropTag, Hold, TagSnapshot
 from lakehouse_operator.planning.record import (
     KafkaOffset,
     PendingSavepoint,
@@ -92,10 +92,21 @@ def prove(s: Situation) -> tuple[Situation, tuple[Action, ...]]:
 
 def _resolved(s: Situation, point: RecoveryPoint, checkpoint: int) -> RecoveryPoint:
     if point.resolved:
-        return replace(point, proven=True)
+        return replace(point, proven=has_snapshot(s, point))
     at_rest = s.record.resting_on == point.name and (s.child is None or s.stopped)
     known, snapshot = resolve(point.job_id, checkpoint, s.bronze, at_rest=at_rest)
     return replace(point, bronze_snapshot=snapshot, resolved=known, proven=known)
+
+
+def has_snapshot(s: Situation, point: RecoveryPoint) -> bool:
+    """Whether the bronze snapshot of a resolved point is still there: its tag stands, or the history shows it."""
+    if point.bronze_snapshot is None:
+        return True
+    bronze = s.bronze
+    if bronze is None:
+        return False
+    tagged = bronze.tags.get(tag(point)) == point.bronze_snapshot
+    return tagged or any(commit.id == point.bronze_snapshot for commit in bronze.commits)
 
 
 def resolve(job_id: str | None, checkpoint: int, bronze: TableView | None, *, at_rest: bool) -> tuple[bool, int | None]:
@@ -200,6 +211,17 @@ def take(step: Step) -> Step:
     return replace(step, recheck=min(step.recheck, due))
 
 
+def unanswered(s: Situation) -> Hold | None:
+    """Why a savepoint that a person asked for is not being taken; None where nobody waits for one."""
+    if s.record.pending is not None or s.request(SAVEPOINT_ANNOTATION) is None:
+        return None
+    if s.pipeline.spec.bronze.checkpoint.savepoint_directory is None:
+        why = "no savepoint can be taken: set spec.bronze.checkpoint.savepointDirectory"
+        return Hold(reason="NoSavepointDirectory", message=why, about="request")
+    why = "a savepoint can be taken only of a job that runs and is not being changed; it is taken once that is so"
+    return Hold(reason="SavepointWaits", message=why, about="request")
+
+
 def _next_due(s: Situation) -> timedelta | None:
     """How long until the next savepoint by schedule; None for never. The first one is due at once."""
     interval = timedelta(seconds=seconds(s.pipeline.spec.bronze.recovery_points.interval))
@@ -293,5 +315,6 @@ def events(points_before: Iterable[RecoveryPoint], points_after: Iterable[Recove
         elif was and point.discarded:
             news.append(Announce("Warning", "RecoveryPointDiscarded", f"a rewind went back to before {point.name}"))
         elif was and not point.proven:
-            news.append(Announce("Warning", "RecoveryPointLost", f"{point.name} can no longer be read at {point.path}"))
+            lost = f"its files at {point.path} can no longer be read, or its bronze snapshot is gone"
+            news.append(Announce("Warning", "RecoveryPointLost", f"{point.name} is no longer proven: {lost}"))
     return tuple(news)

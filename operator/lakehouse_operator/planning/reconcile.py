@@ -55,10 +55,11 @@ def reconcile(seen: Observed, judge: Judge = validate) -> Plan:
         changes=accepted.changes,
         step=step,
         layers=batch.layers,
+        troubles=batch.troubles,
     )
     return Plan(
         statuses=(_status(seen, found), *batch.statuses),
-        actions=(*_stream_actions(seen, step), *batch.actions, *_news(seen, accepted, step)),
+        actions=(*_stream_actions(seen, step), *batch.actions, *_news(seen, accepted, step), *batch.news),
         wake_after=max(min(step.recheck, batch.recheck or REST), _SOON),
     )
 
@@ -139,7 +140,7 @@ def _paused(step: Step) -> Hold | None:
     if s.deleting:
         return Hold(reason="Deleting", message="the pipeline is being deleted")
     if s.pipeline.spec.suspend:
-        return Hold(reason="Suspended", message="spec.suspend is true")
+        return Hold(reason=batch_rules.SUSPENDED, message="spec.suspend is true")
     if operation is not None and (operation.kind == "rewind" or operation.stage in ("removing", "rewinding")):
         return Hold(reason=batch_rules.REWINDING, message="bronze goes back to a recovery point")
     return None

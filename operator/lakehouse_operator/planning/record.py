@@ -156,7 +156,7 @@ class Record:
     again until the spec changes, or somebody asks for it. One whose `soak_failed` may only be rolled back by a person.
     `rollback_failed` is about a last good revision that did not start. `last_scheduled` is when a savepoint was last
     asked for by schedule. `handled` holds the requests by annotation that were carried out. `stale_days` are event days
-    that a rewind left behind, until the batch side has renewed them.
+    that a rewind left behind, until a run computes them anew that was created after the last rewind, at `stale_since`.
     """
 
     accepted: str | None = None
@@ -180,6 +180,7 @@ class Record:
     last_scheduled: str | None = None
     handled: tuple[tuple[str, ...], ...] = ()
     stale_days: tuple[str, ...] = ()
+    stale_since: str | None = None
 
     def point(self, name: str | None) -> RecoveryPoint | None:
         """The recovery point of a name."""

@@ -12,9 +12,10 @@ from lakehouse_contract import commits
 from lakehouse_operator.api.values import seconds
 from lakehouse_operator.planning import points
 from lakehouse_operator.planning.names import digest
-from lakehouse_operator.planning.observed import Commit
+from lakehouse_operator.planning.observed import Commit, RunObject
 from lakehouse_operator.planning.plan import Hold, RollBackTable
 from lakehouse_operator.planning.record import RecoveryPoint, Revision
+from lakehouse_operator.planning.schedule import parse_instant
 from lakehouse_operator.planning.situation import (
     POLL,
     RESTORE_ANNOTATION,
@@ -72,6 +73,7 @@ def _roll_back(s: Situation, point: RecoveryPoint, snapshot: int, head: int) -> 
     gone = {each.id for each in discarded}
     s = s.but(
         stale_days=tuple(sorted({*s.record.stale_days, *_stale_days(s, point, discarded)})),
+        stale_since=s.stamp,
         points=tuple(_after_rewind(each, point, gone) for each in s.record.points),
     )
     roll_back = RollBackTable(
@@ -134,13 +136,17 @@ def _not_observed(s: Situation, point: RecoveryPoint) -> Hold | None:
     )
 
 
-def _not_proven(_: Situation, point: RecoveryPoint) -> Hold | None:
+def _not_proven(s: Situation, point: RecoveryPoint) -> Hold | None:
     if point.proven:
         return None
     if point.discarded:
         why = "a rewind went back to before it, so bronze no longer holds what its state rests on"
+    elif not point.resolved:
+        why = "its bronze snapshot is not known yet"
+    elif points.has_snapshot(s, point):
+        why = f"its files at {point.path} can't be read"
     else:
-        why = f"its files at {point.path} can't be read" if point.resolved else "its bronze snapshot is not known yet"
+        why = f"its bronze snapshot {point.bronze_snapshot} has lost its tag and has expired"
     return Hold(
         reason="RecoveryPointNotProven", message=f"{point.name} is not proven: {why}", recheck=timedelta(minutes=1)
     )
@@ -215,3 +221,29 @@ def _stale_days(s: Situation, point: RecoveryPoint, discarded: tuple[Commit, ...
 
 def _arrived(commit: Commit) -> datetime:
     return commit.kafka_timestamp_max or commit.committed_at
+
+
+def renewed(s: Situation) -> Situation:
+    """The situation without those stale days that a run of whole days has computed anew since the last rewind."""
+    record = s.record
+    if not record.stale_days:
+        return s
+    if record.stale_since is None:
+        return s.but(stale_since=s.stamp)
+    since = parse_instant(record.stale_since)
+    spans = [_span(run) for run in s.seen.runs if run.created_at > since and _renews(s, run)]
+    left = tuple(day for day in record.stale_days if not any(first <= day <= last for first, last in spans))
+    return s if left == record.stale_days else s.but(stale_days=left, stale_since=record.stale_since if left else None)
+
+
+def _renews(s: Situation, run: RunObject) -> bool:
+    """Whether a run has put days of silver together from what bronze holds now, not from what was discarded."""
+    days = run.spec.get("days")
+    if run.spec.get("stage") != "silver" or not days or run.status.get("phase") != "Succeeded":
+        return False
+    snapshot = days.get("atSnapshot")
+    return snapshot is None or (s.bronze is not None and any(str(each.id) == snapshot for each in s.bronze.commits))
+
+
+def _span(run: RunObject) -> tuple[str, str]:
+    return str(run.spec["days"]["first"]), str(run.spec["days"]["last"])

@@ -128,9 +128,33 @@ def _problems(spec: PipelineSpec) -> Iterator[Problem]:
     if spec.maintenance is not None:
         yield from _expiry(spec, spec.maintenance.expiry)
     yield from _configurations(spec)
-    for path, address in (("spec.catalog.uri", spec.catalog.uri), ("spec.catalog.warehouse", spec.catalog.warehouse)):
-        if _USER_INFO.search(address):
-            yield Problem(path, "must hold no password: put it into a Secret and name it in spec.catalog.secretRef")
+    yield from _passwords(spec)
+
+
+def _passwords(spec: PipelineSpec) -> Iterator[Problem]:
+    """Passwords in addresses and arguments: those go into manifests and ConfigMaps that many may read."""
+    checkpoint, endpoint = spec.bronze.checkpoint, spec.storage.endpoint if spec.storage else None
+    addresses = (
+        ("spec.catalog.uri", spec.catalog.uri, "spec.catalog.secretRef"),
+        ("spec.catalog.warehouse", spec.catalog.warehouse, "spec.catalog.secretRef"),
+        ("spec.storage.endpoint", endpoint, "spec.storage.secretRef"),
+        ("spec.bronze.checkpoint.directory", checkpoint.directory, "spec.storage.secretRef"),
+        ("spec.bronze.checkpoint.savepointDirectory", checkpoint.savepoint_directory, "spec.storage.secretRef"),
+    )
+    for path, address, reference in addresses:
+        if address is not None and _USER_INFO.search(address):
+            yield Problem(path, f"must hold no password: put it into a Secret and name it in {reference}")
+    if "@" in spec.source.bootstrap_servers:
+        advice = "user and password belong into a Secret; name it in spec.source.security.secretRef"
+        yield Problem("spec.source.bootstrapServers", f"must hold hosts and ports alone: {advice}")
+    for name, stage in (("silver", spec.silver), ("gold", spec.gold)):
+        for number, argument in enumerate(stage.job.arguments if stage is not None and stage.job is not None else ()):
+            option, assigned, _ = argument.partition("=")
+            if _USER_INFO.search(argument) or (assigned and _SECRET_KEY.search(option)):
+                yield Problem(
+                    f"spec.{name}.job.arguments[{number}]",
+                    "looks like a secret, which all who may read this would see: let the job read it from a Secret",
+                )
 
 
 def _expiry(spec: PipelineSpec, expiry: Expiry) -> Iterator[Problem]:

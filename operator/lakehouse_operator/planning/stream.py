@@ -29,9 +29,13 @@ from lakehouse_operator.planning.upgrade import suspend, upgrade
 
 def decide(s: Situation) -> Step:
     """Decide the next step of a stream."""
-    s = upkeep.keep(s)
+    s = rewind.renewed(upkeep.keep(s))
+    if s.deleting and is_forced(s):
+        # At once: no tag is set or dropped, because what is wrong with the tables must not hold this up.
+        return let_go(s)
     s, tags = points.prove(s)
     step = _next(s)
+    waiting = points.unanswered(step.situation)
     situation, strays = points.retire(step.situation)
     news = points.events(s.seen.record.points, situation.record.points)
     return replace(
@@ -40,12 +44,11 @@ def decide(s: Situation) -> Step:
         before=(*tags, *step.before),
         after=(*step.after, *strays),
         news=(*step.news, *news),
+        holds=(*step.holds, *([waiting] if waiting else [])),
     )
 
 
 def _next(s: Situation) -> Step:
-    if s.deleting and is_forced(s):
-        return let_go(s)
     hold = first_hold(GROUND, s)
     if hold is not None:
         return let_go(s) if s.deleting else Step(situation=s, state="Held", holds=(hold,), recheck=hold.recheck or POLL)

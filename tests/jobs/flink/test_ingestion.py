@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from jobs.flink.bronze_world import Record, World
 from jobs.flink.classifier import Placed, Refused, classify
+from lakehouse_contract.settings import EventSettings
 
 ARRIVAL = 1_769_900_000_000
 """2026-01-31T22:53:20Z in milliseconds: when everything arrives that does not say otherwise."""
@@ -162,6 +163,19 @@ def test_delays_and_tolerances_are_settings(world: World) -> None:
         (0, "FUTURE_EVENT_TIME"), (4, "TOO_LATE"),
     ]  # fmt: skip
     assert {row["kafka_offset"]: row["is_late_arrival"] for row in world.rows()} == {1: False, 2: True, 3: True}
+
+
+def test_events_of_another_domain_say_their_id_and_time_in_fields_of_their_own(world: World) -> None:
+    """Those of `examples/orders.yaml`, whose payload silver reads in `tests/jobs/spark/test_orders.py`."""
+    world = world.change(event=EventSettings(id_field="order_id", time_field="placed_at"))
+    world.create_topics()
+    placed = {"order_id": "o-1", "placed_at": "2026-01-31T22:53:19+00:00", "event_id": 7, "event_time": "never"}
+    orders = [placed, placed, {**placed, "order_id": "o-2"}, {"event_id": "o-3", "event_time": placed["placed_at"]}]
+    world.produce(Record(json.dumps(order).encode(), arrival=ARRIVAL) for order in orders)
+    world.run()
+    assert [(row["event_id"], row["kafka_offset"]) for row in world.rows()] == [("o-1", 0), ("o-2", 2)]
+    assert {row["event_time"] for row in world.rows()} == {datetime(2026, 1, 31, 22, 53, 19, tzinfo=UTC)}
+    assert [(letter.offset, letter.error_type) for letter in world.dead_letters()] == [(3, "MISSING_FIELD")]
 
 
 def test_the_first_arrival_of_an_id_stays_and_its_repeats_are_dropped(world: World) -> None:

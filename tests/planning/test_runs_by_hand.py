@@ -1,0 +1,96 @@
+"""A run that a person asks for collides with nothing, and waits for what must come first."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from lakehouse_operator.planning.batch import BatchDecision
+from lakehouse_operator.planning.observed import RunObject
+from lakehouse_operator.planning.plan import CreateOnce, Hold
+from planning.batch_builders import at
+from planning.test_batch_life import START, World
+
+EARLIER = {"start": "2026-03-09T22:00:00Z", "end": "2026-03-09T23:00:00Z"}
+
+
+def by_hand(world: World, stage: str = "silver", **spec: Any) -> RunObject:
+    before = set(world.runs)
+    world.by_hand({"pipelineRef": {"name": "numerals"}, "stage": stage, "reason": "manual", **spec})
+    (name,) = set(world.runs) - before
+    return world.runs[name]
+
+
+def begun(decision: BatchDecision) -> list[str]:
+    made = [action.manifest for action in decision.actions if isinstance(action, CreateOnce)]
+    return [each["metadata"]["labels"]["lakehouse.dev/run"] for each in made if each["kind"] == "SparkApplication"]
+
+
+def reason(world: World, run: RunObject) -> str:
+    condition: dict[str, str] = world.runs[run.name].status["conditions"][0]
+    return condition["reason"]
+
+
+def busy(stage: str, **spec: Any) -> World:
+    """A world in which a run of the schedule is under way."""
+    world = World("all", "Forbid", bronze_goes_on=False)
+    run = by_hand(world, stage, dataInterval=EARLIER, **spec)
+    scheduled = replace(run, name="scheduled", spec={**run.spec, "reason": "schedule"}, created_at=at("03-10 00:01"))
+    world.runs = {"scheduled": scheduled}
+    world.manual.clear()
+    world.round()
+    return world
+
+
+@pytest.mark.parametrize(
+    ("other", "stage", "spec"),
+    [
+        ("silver", "silver", {}),
+        ("silver", "silver", {"dataInterval": EARLIER}),
+    ],
+)
+def test_it_waits_for_what_is_in_flight(other: str, stage: str, spec: dict[str, Any]) -> None:
+    world = busy(other)
+    run = by_hand(world, stage, **spec)
+    assert begun(world.round()) == []
+    assert reason(world, run) == "RunInFlight"
+    for _ in range(2):
+        world.spark()
+        world.round()
+    world.round()
+    assert run.name in {each.run for each in world.applications.values()}
+
+
+def test_a_run_of_another_stage_waits_for_nobody() -> None:
+    world = busy("silver")
+    run = by_hand(world, "gold")
+    assert begun(world.round()) == [run.name]
+
+
+def test_while_bronze_is_rewound_it_waits_and_while_all_is_suspended_it_does_not() -> None:
+    world = World("all", "Forbid", paused=Hold(reason="Rewinding", message="bronze goes back"))
+    run = by_hand(world)
+    assert begun(world.round()) == []
+    assert reason(world, run) == "Rewinding"
+    world.paused = Hold(reason="Suspended", message="spec.suspend is true")
+    assert begun(world.round()) == [run.name]
+
+
+def test_of_two_the_first_goes_first() -> None:
+    world = World("all", "Forbid")
+    first, second = by_hand(world), by_hand(world)
+    assert begun(world.round()) == [first.name]
+    assert reason(world, second) == "RunInFlight"
+    world.now = START + timedelta(minutes=1)
+    world.round()
+    assert second.name not in {each.run for each in world.applications.values()}
+
+
+def test_one_that_is_replaced_in_the_round_that_would_begin_it_leaves_no_attempt_behind() -> None:
+    world = World("all", "Replace", bronze_goes_on=False)
+    world.round()
+    world.now = START + timedelta(minutes=70)
+    run = by_hand(world)
+    assert begun(world.round()) == []
+    assert world.runs[run.name].status["phase"] == "Cancelled"
