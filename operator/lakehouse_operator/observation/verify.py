@@ -185,16 +185,25 @@ def _window(first_ms: int, last_ms: int) -> BooleanExpression | None:
     return _between("kafka_timestamp", begin.isoformat(), end.isoformat())
 
 
+# What mypy says of these constructors depends on what it has read before: pydantic's plugin takes their fields for
+# their arguments.
+_UNCHECKED: Mapping[str, Callable[..., BooleanExpression]] = {
+    "at least": GreaterThanOrEqual,
+    "at most": LessThanOrEqual,
+    "among": In,
+}
+
+
 def _between(column: str, first: int | str, last: int | str) -> BooleanExpression:
-    # pydantic's plugin takes the fields for the constructor's arguments
-    return And(GreaterThanOrEqual(column, first), LessThanOrEqual(column, last))  # type: ignore[call-arg, misc]
+    at_least, at_most = _UNCHECKED["at least"](column, first), _UNCHECKED["at most"](column, last)
+    return And(at_least, at_most)
 
 
 def _with_ids(sources: _Sources, records: Sequence[Record], near: BooleanExpression | None) -> list[Copy]:
     ids = {record.event_id for record in records if record.event_id is not None}
     if not ids:
         return []
-    among = In("event_id", ids)  # type: ignore[call-arg, misc]
+    among = _UNCHECKED["among"]("event_id", ids)
     columns = ("event_id", "kafka_partition", "kafka_offset", "kafka_timestamp")
     found: list[Copy] = []
     for batch in _batches(sources, among if near is None else And(among, near), columns):
