@@ -117,10 +117,10 @@ async def impatient(control_plane: ControlPlane) -> AsyncIterator[KubernetesClus
         yield cluster
 
 
-async def test_names_are_read_page_by_page(impatient: KubernetesCluster, namespace: str) -> None:
+async def test_generations_are_read_page_by_page(impatient: KubernetesCluster, namespace: str) -> None:
     for number in range(5):
         await impatient.apply(config_map(namespace, f"map-{number}"))
-    assert len(await impatient.names(CONFIG_MAP, namespace)) == 5
+    assert len(await impatient.generations(CONFIG_MAP, namespace)) == 5
 
 
 async def test_a_version_that_never_comes_is_given_up(impatient: KubernetesCluster, namespace: str) -> None:

@@ -15,7 +15,7 @@ from control_plane.api_server import REPOSITORY
 from helm.chart import CHART, SAMPLE, HelmRefused, Manifest, helm, is_hook, of_kind, render
 from helm.matrix import EVERYTHING, MATRIX, NOTHING
 from lakehouse_operator.config import read_config
-from lakehouse_operator.handlers import run as operator
+from lakehouse_operator.handlers.health import LEASE_NAME
 from lakehouse_operator.metrics import REGISTRY
 
 VALUES = (CHART / "values.yaml").read_text()
@@ -193,8 +193,8 @@ def test_the_lease_of_the_role_is_the_one_that_the_operator_asks_for() -> None:
         if rule["resources"] == ["leases"]
         for name in rule.get("resourceNames", [])
     ]
-    assert named == [operator._LEASE]
-    assert f'LEASE_NAME = "{operator._LEASE}"' in (CHART / "files" / "check.py").read_text()
+    assert named == [LEASE_NAME]
+    assert f'LEASE_NAME = "{LEASE_NAME}"' in (CHART / "files" / "check.py").read_text()
 
 
 def test_the_service_finds_the_operators_pods_and_no_others() -> None:
