@@ -33,7 +33,6 @@ def source(table: str) -> str:
 
 # Flink's Iceberg sink (iceberg flink/v2.1 SinkUtil) writes these into the snapshots that it commits.
 FLINK_JOB_ID = "flink.job-id"
-FLINK_OPERATOR_ID = "flink.operator-id"
 FLINK_MAX_COMMITTED_CHECKPOINT_ID = "flink.max-committed-checkpoint-id"
 
 

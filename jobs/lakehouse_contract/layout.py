@@ -57,9 +57,7 @@ def bronze(name: str, compression: str = "zstd") -> Table:
             Column("payload", "string", "The record's value exactly as it came.", required=True),
             Column("kafka_key", "binary", "The record's key exactly as it came; null where it had none."),
             *_ORIGIN,
-            Column(
-                "is_late_arrival", "boolean", "Arrived more than the watermark delay after event_time.", required=True
-            ),
+            _LATE,
             Column("ingested_at", "timestamp", "When Flink processed it.", required=True),
         ),
         key=("kafka_partition", "kafka_offset"),
@@ -94,9 +92,7 @@ def silver(table: KeyedTable, compression: str = "zstd") -> Table:
             Column("event_id", "string", "The event's identity.", required=True),
             Column("event_time", "timestamp", "When it happened.", required=True),
             *(Column(own.name, own.type, own.expression) for own in table.columns),
-            Column(
-                "is_late_arrival", "boolean", "Arrived more than the watermark delay after event_time.", required=True
-            ),
+            _LATE,
             *_ORIGIN,
             *AUDIT,
         ),
@@ -116,9 +112,7 @@ def quarantine(table: KeyedTable, compression: str = "zstd") -> Table:
             Column("event_time", "timestamp", "When it happened.", required=True),
             Column("broken_rules", "list<string>", "The names of the rules that it broke, sorted.", required=True),
             Column("payload", "string", "The record's value exactly as it came.", required=True),
-            Column(
-                "is_late_arrival", "boolean", "Arrived more than the watermark delay after event_time.", required=True
-            ),
+            _LATE,
             *_ORIGIN,
             *AUDIT,
         ),

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from cluster.fake_cluster import FakeCluster
+from cluster.fake_cluster import FakeCluster, InMemory
 from cluster.worlds import World
 from control_plane.api_server import ControlPlane
 from control_plane.fixtures import new_namespace
 from lakehouse_operator.cluster.client import KubernetesCluster
 from lakehouse_operator.cluster.rest import Login
-from lakehouse_operator.local.objects import InFiles, InMemory
+from lakehouse_operator.local.objects import InFiles
 
 
 @pytest.fixture(params=["memory", "files", "real"])

@@ -1,18 +1,53 @@
 """The local cluster with what tests need besides. It passes the same suite as the real one (`test_cluster_port.py`)."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import count
 
 from typing_extensions import override
 
 from lakehouse_operator.cluster.kinds import Kind
 from lakehouse_operator.local.cluster import CAPABILITIES, LocalCluster, Write
-from lakehouse_operator.local.objects import InMemory, Objects
+from lakehouse_operator.local.objects import Held, Key, Objects, from_json, to_json
 from lakehouse_operator.planning.observed import Capabilities
 
-__all__ = ["FakeCluster", "Store", "Write"]
+__all__ = ["FakeCluster", "InMemory", "Store", "Write"]
+
+
+class InMemory(Objects):
+    """Objects that end with the program."""
+
+    def __init__(self) -> None:
+        self._held: MutableMapping[Key, str] = {}
+        self._numbers = count(1)
+
+    @override
+    def find(self, key: Key) -> Held | None:
+        text = self._held.get(key)
+        return None if text is None else from_json(text)
+
+    @override
+    def keys(self, group: str, plural: str) -> list[Key]:
+        return sorted(key for key in self._held if key[:2] == (group, plural))
+
+    @override
+    def put(self, key: Key, held: Held) -> None:
+        self._held[key] = to_json(held)
+
+    @override
+    def remove(self, key: Key) -> None:
+        del self._held[key]
+
+    @override
+    def next_number(self) -> int:
+        return next(self._numbers)
+
+    @override
+    def changing(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 @dataclass

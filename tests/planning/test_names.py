@@ -41,7 +41,6 @@ def test_runs_and_their_attempts_fit(
     for run in (
         names.interval_run(pipeline, stage, start, revision),
         names.days_run(pipeline, stage, first, last, backfill),
-        names.backfill_run(pipeline, stage, backfill),
         names.manual_run(pipeline, stage, start),
     ):
         assert fits(run, names.RUN_LIMIT)

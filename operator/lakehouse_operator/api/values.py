@@ -114,7 +114,6 @@ Image = Annotated[str, Text(r"[^ ]+", "a container image such as registry.exampl
 Uri = Annotated[str, Text(r"[A-Za-z][A-Za-z0-9+.-]*:[^ ]+", "a URI such as s3://bucket/folder", 1024)]
 Expression = Annotated[str, anything("a Spark SQL expression", 8192)]
 Statement = Annotated[str, anything("one SELECT in Spark SQL", 65_536)]
-Words = Annotated[str, anything("a text", 1024)]
 
 PropertyValue = Annotated[str, Text("", "a text", 4096, min_length=0)]
 Properties = Annotated[Mapping[str, PropertyValue], Field(max_length=64)]

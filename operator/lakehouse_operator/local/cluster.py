@@ -20,6 +20,7 @@ from lakehouse_operator.cluster.kinds import Kind, kind_of
 from lakehouse_operator.cluster.port import FIELD_MANAGER, Cluster, Created, Event, Manifest, Resource
 from lakehouse_operator.local.objects import FieldPath, Held, Key, Objects
 from lakehouse_operator.planning.observed import Capabilities
+from lakehouse_operator.planning.schedule import instant
 
 CAPABILITIES = Capabilities(
     flink_versions=frozenset({"v1_18", "v1_19", "v1_20", "v2_0", "v2_1"}),
@@ -253,7 +254,7 @@ class LocalCluster(Cluster):
         self.objects.remove(key)
 
     def _timestamp(self) -> str:
-        return self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return instant(self._now())
 
 
 def _key(kind: Kind, namespace: str, name: str) -> Key:

@@ -1,4 +1,4 @@
-"""Where a local cluster keeps its objects: in memory, or as one JSON file each in a directory.
+"""Where a local cluster keeps its objects: one JSON file each in a directory.
 
 A directory may be used by several programs at a time: every change is made under a lock and replaces a whole file, and
 nothing is remembered between two calls. So the command line can change a pipeline while the operator tends it.
@@ -8,10 +8,9 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterator, MutableMapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -63,39 +62,6 @@ class Objects(Protocol):
         ...
 
 
-class InMemory(Objects):
-    """Objects that end with the program."""
-
-    def __init__(self) -> None:
-        self._held: MutableMapping[Key, str] = {}
-        self._numbers = count(1)
-
-    @override
-    def find(self, key: Key) -> Held | None:
-        text = self._held.get(key)
-        return None if text is None else _from_json(text)
-
-    @override
-    def keys(self, group: str, plural: str) -> list[Key]:
-        return sorted(key for key in self._held if key[:2] == (group, plural))
-
-    @override
-    def put(self, key: Key, held: Held) -> None:
-        self._held[key] = _to_json(held)
-
-    @override
-    def remove(self, key: Key) -> None:
-        del self._held[key]
-
-    @override
-    def next_number(self) -> int:
-        return next(self._numbers)
-
-    @override
-    def changing(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-
 class InFiles(Objects):
     """Objects as files: `<directory>/<group>/<plural>/<namespace>/<name>.json`."""
 
@@ -114,7 +80,7 @@ class InFiles(Objects):
     @override
     def find(self, key: Key) -> Held | None:
         try:
-            return _from_json(self._path(key).read_text())
+            return from_json(self._path(key).read_text())
         except FileNotFoundError:
             return None
 
@@ -127,7 +93,7 @@ class InFiles(Objects):
     def put(self, key: Key, held: Held) -> None:
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, _to_json(held))
+        _replace(path, to_json(held))
 
     @override
     def remove(self, key: Key) -> None:
@@ -162,11 +128,13 @@ def _replace(path: Path, text: str) -> None:
     new.replace(path)
 
 
-def _to_json(held: Held) -> str:
+def to_json(held: Held) -> str:
+    """An object as the text of its file."""
     owners = {owner: sorted(paths) for owner, paths in held.owners.items()}
     return json.dumps({"object": held.resource, "owners": owners}, indent=1)
 
 
-def _from_json(text: str) -> Held:
+def from_json(text: str) -> Held:
+    """The object of a file's text."""
     raw = json.loads(text)
     return Held(raw["object"], {owner: set(map(tuple, paths)) for owner, paths in raw["owners"].items()})

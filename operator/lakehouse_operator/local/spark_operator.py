@@ -7,7 +7,6 @@ would write, so that the planner classes failures from the same words.
 import logging
 import os
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,11 @@ from lakehouse_contract.commits import ExitCode
 from lakehouse_operator.cluster.kinds import SPARK_APPLICATION
 from lakehouse_operator.cluster.port import Cluster, Resource
 from lakehouse_operator.local import spark
+from lakehouse_operator.local.cluster import system_clock
 from lakehouse_operator.local.engines import Engines
 from lakehouse_operator.local.processes import Processes
 from lakehouse_operator.planning.image_layout import ENTRY_POINTS
+from lakehouse_operator.planning.schedule import instant
 
 _AT_A_TIME = 2
 _LARGEST_HEAP_MIB = 2048
@@ -135,4 +136,4 @@ def _mebibytes(memory: str) -> int:
 
 
 def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # noqa: TID251 - the edge reads the clock
+    return instant(system_clock())

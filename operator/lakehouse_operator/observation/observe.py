@@ -5,15 +5,13 @@ thread.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import RESTError
-from sqlalchemy.exc import SQLAlchemyError
 
 from lakehouse_contract.decoding import to_json
 from lakehouse_contract.settings import BronzeSettings
@@ -27,7 +25,6 @@ from lakehouse_operator.tables.observe import TableObserver
 T = TypeVar("T")
 _SELDOM_SECONDS = 600.0
 """How often is asked what hardly ever changes."""
-_CATALOG_ERRORS = (RESTError, SQLAlchemyError, OSError, ValueError, NotImplementedError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,8 +168,3 @@ def _part(problems: list[str], what: str, read: Callable[[], T]) -> T | None:
         # A database driver's message can hold the URL that it was given, password and all: only its kind is told.
         problems.append(f"{what} can't be read: {type(error).__name__}")
     return None
-
-
-def table_names(*groups: Iterable[str]) -> tuple[str, ...]:
-    """The names of several groups of tables, each once, in their order."""
-    return tuple(dict.fromkeys(name for group in groups for name in group))

@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
+from pyiceberg import expressions
 from pyiceberg.catalog import Catalog
-from pyiceberg.expressions import And, BooleanExpression, GreaterThanOrEqual, In, LessThanOrEqual
+from pyiceberg.expressions import And, BooleanExpression
 
 from lakehouse_contract.settings import BronzeSettings
 from lakehouse_operator.observation.kafka import KafkaObserver, KafkaUnreadable
@@ -187,23 +188,18 @@ def _window(first_ms: int, last_ms: int) -> BooleanExpression | None:
 
 # What mypy says of these constructors depends on what it has read before: pydantic's plugin takes their fields for
 # their arguments.
-_UNCHECKED: Mapping[str, Callable[..., BooleanExpression]] = {
-    "at least": GreaterThanOrEqual,
-    "at most": LessThanOrEqual,
-    "among": In,
-}
+_expressions: Any = expressions
 
 
 def _between(column: str, first: int | str, last: int | str) -> BooleanExpression:
-    at_least, at_most = _UNCHECKED["at least"](column, first), _UNCHECKED["at most"](column, last)
-    return And(at_least, at_most)
+    return And(_expressions.GreaterThanOrEqual(column, first), _expressions.LessThanOrEqual(column, last))
 
 
 def _with_ids(sources: _Sources, records: Sequence[Record], near: BooleanExpression | None) -> list[Copy]:
     ids = {record.event_id for record in records if record.event_id is not None}
     if not ids:
         return []
-    among = _UNCHECKED["among"]("event_id", ids)
+    among = _expressions.In("event_id", ids)
     columns = ("event_id", "kafka_partition", "kafka_offset", "kafka_timestamp")
     found: list[Copy] = []
     for batch in _batches(sources, among if near is None else And(among, near), columns):

@@ -21,9 +21,7 @@ PIPELINE_LABEL = f"{GROUP}/pipeline"
 STAGE_LABEL = f"{GROUP}/stage"
 RUN_LABEL = f"{GROUP}/run"
 ATTEMPT_LABEL = f"{GROUP}/attempt"
-BACKFILL_LABEL = f"{GROUP}/backfill"
 REVISION_ANNOTATION = f"{GROUP}/revision"
-DEFINITION_ANNOTATION = f"{GROUP}/definition"
 HASH_ANNOTATION = f"{GROUP}/spec-hash"
 
 Kind = Literal["LakehousePipeline", "LakehouseRun", "LakehouseBackfill"]
@@ -70,11 +68,6 @@ def days_run(pipeline: str, stage: str, first: str, last: str, backfill: str) ->
     """The run of a backfill over the days from `first` to `last` (`2026-01-31`)."""
     until = "" if first == last else f"-{_compact(last)}"
     return _fitted(pipeline, f"-{stage}-{_compact(first)}{until}-{digest(backfill, 6)}", RUN_LIMIT)
-
-
-def backfill_run(pipeline: str, stage: str, backfill: str) -> str:
-    """The one run of a backfill's stage that follows what the stage before it touched."""
-    return _fitted(pipeline, f"-{stage}-backfill-{digest(backfill, 6)}", RUN_LIMIT)
 
 
 def manual_run(pipeline: str, stage: str, asked_at: str) -> str:

@@ -14,7 +14,6 @@ from lakehouse_contract.domain import Dimension, KeyedTable, Model, PayloadColum
 from lakehouse_operator.api.pipeline import Gold, Maintenance, PipelineSpec, Silver
 
 BatchStageName = Literal["silver", "gold", "maintenance"]
-StageName = Literal["bronze", "silver", "gold", "maintenance"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
