@@ -64,6 +64,22 @@ bench-bronze: setup ## Measure bronze: catch-up throughput, and where the time g
 bench-operator: setup control-plane ## Measure the operator: latency, requests, CPU and memory (PIPELINES=1000)
 	$(BIN)/python -m benchmarks.operator $(if $(PIPELINES),--pipelines '$(PIPELINES)')
 
+.PHONY: images
+images: setup ## Build the images and archives of them for a test cluster (docs/images.md)
+	@$(BIN)/python setup/go.py
+	@$(BIN)/python setup/images.py
+
+##@ Cluster
+
+.PHONY: cluster-up
+cluster-up: setup ## Make a Kubernetes cluster on this machine: with kind, or as root without Docker (docs/cluster.md)
+	@$(BIN)/python setup/go.py
+	@$(BIN)/python setup/cluster.py up
+
+.PHONY: cluster-down
+cluster-down: ## Remove the cluster
+	@if [ -f .lakehouse/cluster/cluster.json ] && [ -x $(BIN)/python ]; then $(BIN)/python setup/cluster.py down; fi
+
 ##@ Maintain
 
 .PHONY: setup
@@ -76,7 +92,7 @@ lock: setup ## Make uv.lock and jobs/jars.lock anew, after a change of versions 
 	$(BIN)/python setup/lock_jars.py
 
 .PHONY: clean
-clean: down ## Remove environments, engines and the demo's data (downloads stay in ~/.cache)
+clean: down cluster-down ## Remove environments, engines, the demo's data and the cluster (downloads stay in ~/.cache)
 	rm -rf .venv .lakehouse .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache build dist
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 

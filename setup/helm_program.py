@@ -15,9 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-# The cache and the Go toolchain are the control plane's. That script is an input of its own cache's key, so a change in
-# it costs everybody a build of the API server.
-from control_plane import MODULES, SetupError, _cached, _find_go, _go_build, _hash, _run_go
+import pinned_go
+from pinned_go import SetupError
 
 HELM_VERSION = "3.19.5"
 KUBERNETES = ("1", "34")
@@ -47,11 +46,11 @@ def helm() -> Path:
         if _version_of(Path(given)) is None:
             raise SetupError(f"HELM is set to {given}, which does not say its version; unset it to build Helm")
         return Path(given)
-    go, version = _find_go()
-    inputs = [Path(__file__), *sorted(MODULES.glob("helm/go.*"))]
-    folder = _cached(
+    go, version = pinned_go.find_go()
+    inputs = [Path(__file__), *sorted(pinned_go.MODULES.glob("helm/go.*"))]
+    folder = pinned_go.cached(
         "helm",
-        _hash(inputs, version, platform.machine()),
+        pinned_go.key_of(inputs, version, platform.machine()),
         make=lambda folder: _build(go, folder),
         is_good=lambda folder: _version_of(folder / "helm") == f"v{HELM_VERSION}",
     )
@@ -64,9 +63,9 @@ def monitoring_crds() -> Path:
     Raises:
         SetupError: if they are not in the cache and can't be fetched.
     """
-    return _cached(
+    return pinned_go.cached(
         "monitoring-crds",
-        _hash([Path(__file__), *sorted(MODULES.glob("monitoring/go.*"))]),
+        pinned_go.key_of([Path(__file__), *sorted(pinned_go.MODULES.glob("monitoring/go.*"))]),
         make=_fetch_crds,
         is_good=lambda folder: all((folder / name).is_file() for name in MONITORING_CRDS),
     )
@@ -88,12 +87,12 @@ def _build(go: Path, folder: Path) -> None:
     for package in ("pkg/chartutil", "pkg/lint/rules"):
         stamps |= {f"{package}.k8sVersionMajor": KUBERNETES[0], f"{package}.k8sVersionMinor": KUBERNETES[1]}
     linker = " ".join(["-s -w", *(f"-X helm.sh/helm/v3/{name}={value}" for name, value in stamps.items())])
-    _go_build(go, "helm", folder / "helm", "helm.sh/helm/v3/cmd/helm", linker)
+    pinned_go.build(go, "helm", folder / "helm", "helm.sh/helm/v3/cmd/helm", linker)
 
 
 def _fetch_crds(folder: Path) -> None:
-    go, _ = _find_go()
-    answer = _run_go(go, "monitoring", "mod", "download", "-json", MONITORING_MODULE)
+    go, _ = pinned_go.find_go()
+    answer = pinned_go.run(go, "monitoring", "mod", "download", "-json", MONITORING_MODULE)
     for name in MONITORING_CRDS:
         shutil.copy(Path(json.loads(answer)["Dir"]) / "example" / "prometheus-operator-crd" / name, folder / name)
 

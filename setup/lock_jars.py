@@ -41,6 +41,14 @@ SETS: Final[Mapping[str, tuple[str, ...]]] = {
         "org.apache.kafka:kafka_2.13:4.1.1",
         "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3",
     ),
+    # The operator of Flink, for the end-to-end tests. It calls the module for standalone clusters, but brings it to
+    # nobody.
+    "flink-operator": (
+        "org.apache.flink:flink-kubernetes-operator:1.7.0",
+        "org.apache.flink:flink-kubernetes-standalone:1.7.0",
+    ),
+    # It was compiled with this Guava, which has its version in its packages, so that the newer one does not stand in.
+    "flink-operator-guava": ("org.apache.flink:flink-shaded-guava:30.1.1-jre-16.1",),
     # Into the `lib` of either engine, for an Iceberg JDBC catalog on PostgreSQL.
     "postgres": ("org.postgresql:postgresql:42.7.14",),
     # The Eclipse compiler is a single jar that runs on a JRE, so that nobody needs a JDK.
@@ -48,8 +56,35 @@ SETS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The sets and what belongs to them, by ``group:artifact:version``."""
 
-WITH_DEPENDENCIES: Final = ("kafka",)
+WITH_DEPENDENCIES: Final = ("kafka", "flink-operator")
 """The sets that also get what their jars need at runtime. The others are made of jars that hold all they need."""
+
+RAISED: Final[Mapping[str, tuple[str, ...]]] = {
+    # 1.7.0 is the newest on Maven Central. With its own Flink 1.17 it can't read the answers of Flink 2; 1.20.1 is the
+    # newest 1.20 of flink-kubernetes to be had there.
+    "flink-operator": tuple(
+        f"org.apache.flink:flink-{name}:1.20.1"
+        for name in (
+            "annotations",
+            "clients",
+            "core",
+            "core-api",
+            "file-sink-common",
+            "hadoop-fs",
+            "java",
+            "kubernetes",
+            "metrics-core",
+            "optimizer",
+            "queryable-state-client-java",
+            "rpc-akka-loader",
+            "rpc-core",
+            "runtime",
+            "runtime-web",
+            "streaming-java",
+        )
+    ),
+}
+"""Versions of dependencies, by set, that differ from what its jars ask for."""
 
 NOT_NEEDED: Final = (
     "org.scala-lang:scala-reflect",  # for macros, when Kafka is compiled
@@ -72,6 +107,12 @@ def disagreements(jars: Sequence[Jar]) -> list[str]:
         found += [f"set {name}: {jar} is not in the lock" for jar in declared if jar not in locked]
         if name not in WITH_DEPENDENCIES:
             found += [f"set {name}: {jar} is in the lock only" for jar in sorted(locked - set(declared))]
+        versions = {_without_version(jar): jar for jar in locked}
+        found += [
+            f"set {name}: {versions[_without_version(jar)]} should be {jar}"
+            for jar in RAISED.get(name, ())
+            if versions.get(_without_version(jar), jar) != jar
+        ]
         found += [f"set {name}: {jar} is not needed" for jar in sorted(locked) if _without_version(jar) in NOT_NEEDED]
     known = {name for jar in jars for name in jar.sets}
     return found + [f"set {name} is in the lock only" for name in sorted(known - set(SETS))]
@@ -103,7 +144,12 @@ def _closure(name: str, scratch: Path) -> tuple[str, ...]:
     """The jars of a set with their runtime dependencies, less those that are not needed."""
     dependencies = "".join(f"<dependency>{_xml(jar)}</dependency>" for jar in SETS[name])
     listing = scratch / f"{name}.txt"
-    _maven(f"<dependencies>{dependencies}</dependencies>", "list", scratch, f"-DoutputFile={listing}")
+    raised = "".join(f"<dependency>{_xml(jar)}</dependency>" for jar in RAISED.get(name, ()))
+    pom = (
+        f"<dependencyManagement><dependencies>{raised}</dependencies></dependencyManagement>"
+        f"<dependencies>{dependencies}</dependencies>"
+    )
+    _maven(pom, "list", scratch, f"-DoutputFile={listing}")
     found = []
     for line in listing.read_text(encoding="utf-8").splitlines():
         # "   org.lz4:lz4-java:jar:1.8.0:runtime -- module org.lz4.java"

@@ -20,28 +20,33 @@ import engines
 import environments
 from environments import ROOT, Environment
 
-ENGINE_TESTS: Final = ("tests/jobs/flink", "tests/jobs/spark")
+ELSEWHERE: Final = ("tests/jobs/flink", "tests/jobs/spark", "tests/e2e")
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The tests that run in one environment.
+    """Tests that run together.
 
     Attributes:
-        environment: The environment.
+        name: What it is called on the command line.
+        environment: The environment that they run in.
         arguments: What pytest is told to run.
+        asked_for: Whether it runs only where it is named.
     """
 
+    name: str
     environment: Environment
     arguments: tuple[str, ...]
+    asked_for: bool = False
 
 
 PARTS: Final = {
-    part.environment.name: part
+    part.name: part
     for part in (
-        Part(environments.OPERATOR, ("tests", *(f"--ignore={folder}" for folder in ENGINE_TESTS))),
-        Part(environments.FLINK, ("tests/jobs/flink",)),
-        Part(environments.SPARK, ("tests/jobs/spark",)),
+        Part("operator", environments.OPERATOR, ("tests", *(f"--ignore={folder}" for folder in ELSEWHERE))),
+        Part("flink", environments.FLINK, ("tests/jobs/flink",)),
+        Part("spark", environments.SPARK, ("tests/jobs/spark",)),
+        Part("e2e", environments.OPERATOR, ("tests/e2e",), asked_for=True),
     )
 }
 
@@ -98,8 +103,8 @@ def judge(exit_code: int, report: Path) -> tuple[Count, str]:
 
 def run(part: Part, options: Sequence[str]) -> Count:
     """Run one part. What pytest prints goes to the terminal as it comes."""
-    name = part.environment.name
-    print(f"\n--- tests in .venv/{name}: {' '.join(part.arguments)}", flush=True)
+    name = part.name
+    print(f"\n--- {name}: {' '.join(part.arguments)}", flush=True)
     variables = os.environ | {
         "JAVA_HOME": str(engines.JAVA_HOME),
         "PATH": os.pathsep.join((str(engines.JAVA_HOME / "bin"), os.environ.get("PATH", os.defpath))),
@@ -112,14 +117,16 @@ def run(part: Part, options: Sequence[str]) -> Count:
         command = [*pytest, f"--junitxml={report}", *part.arguments, *options]
         answer = subprocess.run(command, cwd=ROOT, env=variables, check=False)
         count, problem = judge(answer.returncode, report)
-    print(f"--- tests in .venv/{name}: {problem or count.describe()}", flush=True)
+    print(f"--- {name}: {problem or count.describe()}", flush=True)
     return count
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the parts that the command line names, or all. Return the exit code."""
     parser = argparse.ArgumentParser(prog="run_tests.py", description="Run the tests.")
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"one of {', '.join(PARTS)}; all if none is named")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"one of {', '.join(PARTS)}; all but e2e if none is named"
+    )
     parser.add_argument("--options", default="", help="further options for pytest, such as '-x -k savepoint'")
     options = parser.parse_args(arguments)
     unknown = [name for name in options.parts if name not in PARTS]
@@ -127,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"there is no part called {unknown[0]!r}; the parts are {', '.join(PARTS)}")
     total = Count()
     try:
-        for name in options.parts or PARTS:
+        for name in options.parts or [part.name for part in PARTS.values() if not part.asked_for]:
             total += run(PARTS[name], shlex.split(options.options))
     except KeyboardInterrupt:
         print("\nstopped")

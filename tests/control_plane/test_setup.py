@@ -18,7 +18,12 @@ def setup_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The script as a module, with an empty cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
-    spec = importlib.util.spec_from_file_location("control_plane_setup", REPOSITORY / "setup" / "control_plane.py")
+    monkeypatch.setitem(sys.modules, "pinned_go", loaded("pinned_go"))
+    return loaded("control_plane")
+
+
+def loaded(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"setup_{name}", REPOSITORY / "setup" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -87,13 +92,13 @@ class TestBinaries:
         monkeypatch.setattr(setup_script, "_build", fail)
         with pytest.raises(setup_script.SetupError, match="no network"):
             setup_script.binaries()
-        assert [file.name for file in (setup_script.CACHE / "control-plane").iterdir()] == ["lock"]
+        assert [file.name for file in (setup_script.pinned_go.CACHE / "control-plane").iterdir()] == ["lock"]
 
     def test_what_a_killed_build_left_is_removed(
         self, setup_script: ModuleType, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(setup_script, "_build", lambda go, folder: good_binaries(folder))
-        program(setup_script.CACHE / "control-plane" / ".making-abc" / "0123", "etcd", "half")
+        program(setup_script.pinned_go.CACHE / "control-plane" / ".making-abc" / "0123", "etcd", "half")
         folder = setup_script.binaries()
         assert sorted(file.name for file in folder.parent.iterdir()) == sorted([folder.name, "lock"])
 
@@ -127,7 +132,7 @@ class TestBinaries:
     ) -> None:
         monkeypatch.setattr(setup_script, "_build", lambda go, folder: good_binaries(folder))
         folders = {setup_script.binaries()}
-        monkeypatch.setattr(setup_script, "_find_go", lambda: (Path("go"), "go version go1.99.0 linux/amd64"))
+        monkeypatch.setattr(setup_script.pinned_go, "find_go", lambda: (Path("go"), "go version go1.99.0 linux/amd64"))
         folders.add(setup_script.binaries())
         modules = tmp_path / "modules"
         for name in ("etcd/go.mod", "etcd/go.sum", "kubernetes/go.mod", "kubernetes/go.sum"):
@@ -168,10 +173,10 @@ class TestGo:
             setup_script.binaries()
 
     def test_a_new_one_is_used(self, setup_script: ModuleType, path: Path) -> None:
-        program(path, "go", "go version go1.24.1 linux/arm64")
-        assert setup_script._find_go() == (path / "go", "go version go1.24.1 linux/arm64")
+        program(path, "go", "go version go1.26.1 linux/arm64")
+        assert setup_script.pinned_go.find_go() == (path / "go", "go version go1.26.1 linux/arm64")
 
-    @pytest.mark.parametrize("version", ["go1.19.8", "go1.23.12", "go1.22.5 X:nocoverageredesign"])
+    @pytest.mark.parametrize("version", ["go1.19.8", "go1.25.12", "go1.22.5 X:nocoverageredesign"])
     def test_an_old_one_fetches_a_new_one(
         self, setup_script: ModuleType, path: Path, tmp_path: Path, version: str
     ) -> None:
@@ -184,23 +189,23 @@ class TestGo:
             f'#!/bin/sh\necho "$@" >>{tmp_path}/calls\n'
             f"case $1 in version) echo 'go version {version} linux/amd64';; mod) echo '{answer}';; esac\n"
         )
-        go, said = setup_script._find_go()
+        go, said = setup_script.pinned_go.find_go()
         assert go == toolchain / "bin" / "go"
         assert os.access(go, os.X_OK)
-        assert said == f"go version {setup_script.GO_TOOLCHAIN} linux/amd64"
-        expected = f"mod download -json golang.org/toolchain@v0.0.1-{setup_script.GO_TOOLCHAIN}.linux-amd64"
+        assert said == f"go version {setup_script.pinned_go.GO_TOOLCHAIN} linux/amd64"
+        expected = f"mod download -json golang.org/toolchain@v0.0.1-{setup_script.pinned_go.GO_TOOLCHAIN}.linux-amd64"
         assert expected in (tmp_path / "calls").read_text()
 
     def test_an_old_one_that_cannot_fetch_says_what_to_install(self, setup_script: ModuleType, path: Path) -> None:
         program(path, "go", "go version go1.19.8 linux/amd64")
         (path / "go").write_text("#!/bin/sh\ntest $1 = version && echo go version go1.19.8 linux/amd64\n")
-        with pytest.raises(setup_script.SetupError, match=r"older than 1\.24"):
-            setup_script._find_go()
+        with pytest.raises(setup_script.SetupError, match=r"older than 1\.26"):
+            setup_script.pinned_go.find_go()
 
     def test_something_else_called_go_is_named(self, setup_script: ModuleType, path: Path) -> None:
         program(path, "go", "a board game")
         with pytest.raises(setup_script.SetupError, match="a board game"):
-            setup_script._find_go()
+            setup_script.pinned_go.find_go()
 
 
 class TestForeignCrds:
@@ -210,7 +215,7 @@ class TestForeignCrds:
         monkeypatch.setattr(setup_script, "_download", lambda url: b"somebody else's jar")
         with pytest.raises(setup_script.SetupError, match="not the one that is pinned"):
             setup_script.foreign_crds()
-        assert list((setup_script.CACHE / "foreign-crds").glob("*/*")) == []
+        assert list((setup_script.pinned_go.CACHE / "foreign-crds").glob("*/*")) == []
 
     def test_without_a_network_it_names_the_address(
         self, setup_script: ModuleType, monkeypatch: pytest.MonkeyPatch

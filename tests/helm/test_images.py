@@ -1,6 +1,8 @@
 """The Dockerfiles agree with the project: with what they copy, and with what the operator expects of the images."""
 
+import os
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from lakehouse_operator.planning import image_layout
 
 IMAGES = REPOSITORY / "images"
 NAMES = ("operator", "flink", "spark")
+ALL = (*NAMES, "testbed")
 STAGES = {"flink": {"bronze"}, "spark": {"silver", "gold", "maintenance"}}
 USERS = {"flink": image_layout.FLINK_USER, "spark": image_layout.SPARK_USER}
 
@@ -50,7 +53,7 @@ def test_what_is_copied_exists_and_is_not_ignored(name: str) -> None:
         assert Path(source).parts[0] in let_in, source
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_every_stage_is_on_a_base_that_can_be_chosen(name: str) -> None:
     first, *others = instructions(name)
     assert first == ("ARG", "BASE=docker.io/library/debian:bookworm-slim")
@@ -60,12 +63,74 @@ def test_every_stage_is_on_a_base_that_can_be_chosen(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_packages_come_from_the_lock_and_labels_from_the_project(name: str) -> None:
     text = everything(name)
-    assert "--locked" in text
-    assert "--require-hashes" in text
-    assert f"--extra {name}" in text
-    version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
-    assert f'org.opencontainers.image.version="{version}"' in text
-    assert f'org.opencontainers.image.title="lakehouse-{name}"' in text
+    (sync,) = re.findall(r"uv sync [^&]+", text)
+    assert "--locked" in sync.split()
+    assert f"--extra {name}" in sync
+    (pip,) = re.findall(r"pip install [^&\n]+", text)
+    assert {"--require-hashes", "--only-binary=:all:"} <= set(pip.split())
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_labels_are_the_projects(name: str) -> None:
+    labels = dict(re.findall(r'org\.opencontainers\.image\.(\w+)="([^"]+)"', last(name, "LABEL")))
+    assert labels["version"] == tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
+    assert labels["title"] == f"lakehouse-{name}"
+    assert {"description", "licenses"} <= set(labels)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_no_image_runs_as_root(name: str) -> None:
+    assert re.fullmatch(r"([1-9]\d+):\1", last(name, "USER"))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_no_cache_stays_in_a_layer(name: str) -> None:
+    for keyword, rest in instructions(name):
+        if keyword == "RUN" and "apt-get install" in rest:
+            assert "--no-install-recommends" in rest
+            assert "rm -rf /var/lib/apt/lists/*" in rest
+        for command, option in ((r"pip install", "--no-cache"), (r"uv sync", "--no-cache")):
+            for call in re.findall(rf"{command} [^&]+", rest):
+                assert option in call, call
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_certificates_are_lent_to_the_steps_that_need_them_and_to_nothing_else(name: str) -> None:
+    """They come as a secret, which is no part of the image, and no variable of the image speaks of them."""
+    for keyword, rest in instructions(name):
+        online = "with-certificates" in rest
+        if keyword == "RUN":
+            assert ("--mount=type=secret,id=certificates" in rest) == online, rest
+            if re.search(r"/pip install|uv sync|setup/\w+\.py", rest):
+                assert online, rest
+        else:
+            assert not online or rest.endswith("images/with_certificates.sh /usr/local/bin/with-certificates"), rest
+        assert "SSL_CERT_FILE" not in rest
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_change_of_the_projects_code_redoes_nothing_else(name: str) -> None:
+    """Code is copied after everything that takes long; what comes then is of a second or two."""
+    after = [
+        (keyword, rest)
+        for number, (keyword, rest) in enumerate(instructions(name))
+        if any(word == "COPY" and "lakehouse_contract" in told for word, told in instructions(name)[: number + 1])
+    ]
+    assert [rest.split()[:3] for keyword, rest in after if keyword == "RUN"] == [["python3", "-m", "compileall"]]
+    assert not [rest for _, rest in after if "--from=" in rest]
+
+
+@pytest.mark.parametrize("bundle", [True, False], ids=["given", "not given"])
+def test_a_step_trusts_the_certificates_that_it_is_given(tmp_path: Path, bundle: bool) -> None:
+    script = (IMAGES / "with_certificates.sh").read_text().replace("/run/secrets", str(tmp_path))
+    if bundle:
+        (tmp_path / "certificates").write_text("a bundle")
+    clean = {"PATH": os.environ["PATH"]}
+    answer = subprocess.run(
+        ["sh", "-c", script, "sh", "env"], env=clean, capture_output=True, text=True, check=True
+    ).stdout
+    trusted = {line for line in answer.splitlines() if "_CERT" in line}
+    assert trusted == {f"{name}={tmp_path}/certificates" for name in ("SSL_CERT_FILE", "PIP_CERT") if bundle}
 
 
 @pytest.mark.parametrize("name", ["flink", "spark"])
@@ -93,7 +158,8 @@ def test_flinks_python_jar_is_where_the_manifest_looks_for_it() -> None:
     path = image_layout.PYFLINK_JAR.removeprefix("local://")
     dependencies = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     (version,) = (each.partition("==")[2] for each in dependencies["flink"] if each.startswith("apache-flink=="))
-    assert f"ln -s flink-python-{version}.jar {path}" in everything("flink")
+    assert f"ln -s /opt/flink/opt/flink-python-{version}.jar {path}" in everything("flink")
+    assert not path.startswith("/opt/flink/opt/")  # Flink refuses two such jars there
 
 
 @pytest.mark.parametrize(
@@ -113,7 +179,7 @@ def test_the_sets_of_jars_are_those_of_the_lock(name: str) -> None:
     }
     assert wanted
     assert wanted <= known
-    assert {each for each in known if each.startswith(name)} <= wanted
+    assert {each for each in known if each.startswith(name) and not each.startswith("flink-operator")} <= wanted
 
 
 def test_the_interpreter_finds_the_jobs() -> None:

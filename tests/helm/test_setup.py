@@ -15,8 +15,7 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The script as a module, with an empty cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("HELM", raising=False)
-    # Its neighbor has the name of a folder of these tests.
-    monkeypatch.setitem(sys.modules, "control_plane", loaded("control_plane"))
+    monkeypatch.setitem(sys.modules, "pinned_go", loaded("pinned_go"))
     return loaded("helm_program")
 
 

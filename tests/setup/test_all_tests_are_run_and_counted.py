@@ -55,7 +55,7 @@ def run_parts(monkeypatch: pytest.MonkeyPatch, folder: Path, *contents: str) -> 
     for number, content in enumerate(contents):
         (folder / f"test_part{number}.py").write_text(content)
         arguments = ("-c", "/dev/null", "--rootdir", str(folder), str(folder / f"test_part{number}.py"))
-        parts[f"part{number}"] = Part(ThisPython(f"part{number}", "dev"), arguments)
+        parts[f"part{number}"] = Part(f"part{number}", ThisPython(f"part{number}", "dev"), arguments)
     monkeypatch.setattr(run_tests, "PARTS", parts)
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # they take long to start and are not needed here
     return run_tests.main([])

@@ -26,9 +26,12 @@ def imported(path: Path) -> set[str]:
 
 def test_the_setup_needs_nothing_but_python(root: Path) -> None:
     scripts = list((root / "setup").glob("*.py"))
+    parts = list((root / "setup").glob("*/*.py"))
     assert scripts
-    for path in scripts:
-        foreign = imported(path) - sys.stdlib_module_names - {script.stem for script in scripts}
+    assert parts
+    own = {script.stem for script in scripts} | {part.parent.name for part in parts}
+    for path in (*scripts, *parts):
+        foreign = imported(path) - sys.stdlib_module_names - own
         assert not foreign, f"{path.name} imports {foreign}"
 
 

@@ -9,8 +9,9 @@ from lakehouse_contract import decoding
 FLINK_USER = 9999
 SPARK_USER = 185
 PYTHON = "/usr/bin/python3"
-PYFLINK_JAR = "local:///opt/flink/opt/flink-python.jar"
-"""A link to the version's own jar, so that the manifest does not depend on Flink's patch release."""
+PYFLINK_JAR = "local:///opt/lakehouse/flink-python.jar"
+"""A link to the version's own jar, so that the manifest does not depend on Flink's patch release. It lies outside of
+Flink's folder `opt`, where Flink looks for one such jar and refuses two."""
 ENTRY_POINTS: Mapping[str, str] = MappingProxyType(
     {stage: f"/opt/lakehouse/{stage}.py" for stage in ("bronze", "silver", "gold", "maintenance")}
 )

@@ -1,0 +1,3 @@
+module lakehouse.dev/setup/pause
+
+go 1.24.0

@@ -1,0 +1,109 @@
+"""What a pipeline needs around it, in the cluster: Kafka, PostgreSQL, S3, and the three real operators."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import yaml
+
+from e2e.cluster import Cluster, Manifest, rolled_out
+from helm.chart import CHART, helm
+
+HERE = Path(__file__).resolve().parent
+SERVICES, SYSTEM, TENANT = "lakehouse-e2e-services", "lakehouse-e2e-system", "lakehouse-e2e-data"
+"""The namespaces: what surrounds us, our operator, and the pipelines."""
+RELEASE = "lakehouse-operator"
+KEYS = {"AWS_ACCESS_KEY_ID": "e2e-access-key", "AWS_SECRET_ACCESS_KEY": "e2e-secret-key-0123456789"}
+LOGIN = {"username": "lakehouse", "password": "e2e-p@ss:word/%"}
+"""A password with what URLs, shells and properties files trip over."""
+BROKERS = f"kafka.{SERVICES}.svc:9092"
+CATALOG = f"jdbc:postgresql://postgres.{SERVICES}.svc:5432/catalog"
+STORE = f"http://s3.{SERVICES}.svc:9000"
+ENDPOINTS = (BROKERS, f"postgres.{SERVICES}.svc:5432", f"s3.{SERVICES}.svc:9000")
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """References of the images, as the cluster's nodes know them."""
+
+    operator: str
+    flink: str
+    spark: str
+    testbed: str
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """The cluster with everything installed."""
+
+    cluster: Cluster
+    images: Images
+
+    def install(self, crds: Path) -> None:
+        """Install what is not there, and wait until it answers.
+
+        Args:
+            crds: The folder with the CRDs of the Flink and Spark operators.
+        """
+        cluster = self.cluster
+        cluster.apply(*(_namespace(name) for name in (SERVICES, SYSTEM, TENANT)))
+        for name in ("flink-1.7.0.yaml", "spark-2.4.0.yaml"):
+            cluster.apply(*yaml.safe_load_all((crds / name).read_text()))
+        cluster.apply(
+            _secret(SERVICES, "postgres", LOGIN),
+            _secret(SERVICES, "s3", KEYS),
+            _secret(TENANT, "lakehouse-catalog", LOGIN),
+            _secret(TENANT, "lakehouse-s3", KEYS),
+        )
+        for name in ("kafka", "postgres", "s3", "flink-operator", "spark-operator"):
+            cluster.apply(*self.manifests(name), namespace=SERVICES)
+        self.chart()
+        for name in ("kafka", "postgres", "s3"):
+            cluster.kubectl(
+                "rollout", "status", f"statefulset/{name}", "-n", SERVICES, "--timeout=300s", seconds=330
+            )  # fmt: skip
+        rolled_out(cluster, SERVICES, ("flink-operator", "spark-operator"))
+        rolled_out(cluster, SYSTEM, (RELEASE,))
+
+    def manifests(self, name: str) -> list[Manifest]:
+        """The objects of one service, in this world's names."""
+        text = Template((HERE / "services" / f"{name}.yaml").read_text())
+        names = {"services": SERVICES, "tenant": TENANT, "testbed": self.images.testbed, "spark": self.images.spark}
+        return list(yaml.safe_load_all(text.substitute(names)))
+
+    def chart(self, **values: object) -> None:
+        """Install our chart, or upgrade it, as docs/install.md says."""
+        repository, _, tag = self.images.operator.rpartition(":")
+        told = {
+            "fullnameOverride": RELEASE,
+            "image": {"repository": repository, "tag": tag},
+            "watchNamespaces": [TENANT],
+            "observation": {
+                "allowedEndpoints": list(ENDPOINTS),
+                "secrets": {TENANT: ["lakehouse-catalog", "lakehouse-s3"]},
+            },
+            **values,
+        }
+        self.helm("upgrade", "--install", RELEASE, str(CHART), values=told)
+
+    def helm(self, *arguments: str, namespace: str = SYSTEM, values: Mapping[str, Any] | None = None) -> str:
+        """Run Helm on this cluster."""
+        place = (f"--namespace={namespace}", f"--kubeconfig={self.cluster.kubeconfig}")
+        return helm(*arguments, *place, values=values)
+
+
+def _namespace(name: str) -> Manifest:
+    # The strictest standard of Kubernetes: pods that want more are refused.
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
+def _secret(namespace: str, name: str, data: Mapping[str, str]) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": namespace},
+        "stringData": dict(data),
+    }
