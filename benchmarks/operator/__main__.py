@@ -9,13 +9,14 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from benchmarks.operator.actors import FlinkOperator, Watched, is_ready, manifest
+from benchmarks.operator.actors import JOB, FlinkOperator, Watched, is_ready, manifest
 from benchmarks.operator.figures import Spans, split, table
+from benchmarks.operator.lake import Lake, lake
 from benchmarks.operator.world import REPOSITORY, Operator, Server, server
 
 from lakehouse_operator.cluster.client import KubernetesCluster
@@ -42,10 +43,11 @@ class Bench:
     user: KubernetesCluster
     pipelines: Watched
     deployments: Watched
+    lake: Lake | None = None
 
     async def apply(self, name: str, **bronze: object) -> float:
         """Apply a pipeline; answer the moment before it was sent."""
-        wanted = manifest(self.example, name)
+        wanted = manifest(self.example, name, self.lake)
         wanted["spec"]["bronze"] |= bronze
         began = time.monotonic()
         await self.user.apply(wanted)
@@ -81,6 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--quiet", type=float, default=5.0, help="seconds without a change that mean rest (%(default)s)"
     )
+    parser.add_argument(
+        "--observe", action="store_true", help="let the operator look at a real Kafka and a real table of each pipeline"
+    )
     parser.add_argument("--example", type=Path, default=REPOSITORY / "examples" / "roman-numerals.yaml")
     parser.add_argument("--log", type=Path, help="keep the operator's log here")
     parser.add_argument("--profile", type=Path, help="run the operator under cProfile and write the profile here")
@@ -113,26 +118,37 @@ async def _bench(options: argparse.Namespace) -> AsyncIterator[Bench]:
     example: Resource = yaml.safe_load(options.example.read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory(prefix="operator-benchmark-") as folder:
         log = options.log or Path(folder) / "operator.log"
-        async with server() as api, _clients(api) as (user, flink):
-            operator = Operator(api, log, options.profile)
-            bench = Bench(options, example, api, operator, user, Watched(LAKEHOUSE_PIPELINE), Watched(FLINK_DEPLOYMENT))
-            acting = FlinkOperator(flink)
-            async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(work)
-                    for work in (
-                        bench.pipelines.follow(api),
-                        bench.deployments.follow(api),
-                        *(acting.work() for _ in range(_FLINK_HANDS)),
-                    )
-                ]
-                try:
-                    with bench.deployments.heard_by(acting.hear):
-                        yield bench
-                finally:
-                    operator.stop()
-                    for task in tasks:
-                        task.cancel()
+        outside = lake(Path(folder) / "lake") if options.observe else nullcontext(None)
+        with outside as seen:
+            async with server() as api, _clients(api) as (user, flink):
+                operator = Operator(api, log, options.profile, ("127.0.0.1:*",) if seen else ())
+                if seen is not None:
+                    seen.make_tables(_names(options), JOB)
+                watched = Watched(LAKEHOUSE_PIPELINE), Watched(FLINK_DEPLOYMENT)
+                bench = Bench(options, example, api, operator, user, *watched, seen)
+                acting = FlinkOperator(flink, seen)
+                async with asyncio.TaskGroup() as group:
+                    tasks = [
+                        group.create_task(work)
+                        for work in (
+                            bench.pipelines.follow(api),
+                            bench.deployments.follow(api),
+                            *(acting.work() for _ in range(_FLINK_HANDS)),
+                        )
+                    ]
+                    try:
+                        with bench.deployments.heard_by(acting.hear):
+                            yield bench
+                    finally:
+                        operator.stop()
+                        for task in tasks:
+                            task.cancel()
+
+
+def _names(options: argparse.Namespace) -> list[str]:
+    """All pipelines that there will be."""
+    filling = [f"p-{number}" for number in range(options.pipelines)]
+    return filling + [f"sample-{number}" for number in range(options.samples)]
 
 
 @asynccontextmanager

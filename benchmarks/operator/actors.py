@@ -9,23 +9,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.operator.lake import Lake
 from benchmarks.operator.world import NAMESPACE, Server
 
 from lakehouse_operator.cluster.errors import ClusterError
 from lakehouse_operator.cluster.kinds import FLINK_DEPLOYMENT, Kind
 from lakehouse_operator.cluster.port import Cluster, Resource
 
-_JOB = "a" * 32
+JOB = "a" * 32
 _NOT_YET = 429
 """What the API server answers while it prepares a kind whose CRD is new."""
 _NEVER = "0 0 1 1 *"
 """A schedule that does not tick while it is measured."""
 
 
-def manifest(example: Resource, name: str) -> Resource:
+def manifest(example: Resource, name: str, lake: Lake | None = None) -> Resource:
     """One of the pipelines: the example under another name, with nothing that a clock would set off.
 
-    Its runs are due at New Year, nothing soaks, and no recovery points are taken: else it would not be at rest.
+    Its runs are due at New Year, nothing soaks, and no recovery points are taken: else it would not be at rest. With a
+    lake, its data are there.
     """
     made = copy.deepcopy(example)
     made["metadata"] = {"name": name, "namespace": NAMESPACE}
@@ -37,6 +39,8 @@ def manifest(example: Resource, name: str) -> Resource:
     for stage in ("silver", "gold", "maintenance"):
         if stage in spec:
             spec[stage]["schedule"] = _NEVER
+    if lake is not None:
+        lake.localize(made)
     return made
 
 
@@ -94,6 +98,7 @@ class FlinkOperator:
     """Carries out each change of a FlinkDeployment at once: jobs run, and stop with a savepoint."""
 
     cluster: Cluster
+    lake: Lake | None = None
     _due: "asyncio.Queue[Resource]" = field(default_factory=asyncio.Queue)
 
     def hear(self, deployment: Resource, _: float) -> None:
@@ -118,9 +123,7 @@ class FlinkOperator:
         status = {
             "observedGeneration": metadata["generation"],
             "reconciliationStatus": {"state": "DEPLOYED", "lastReconciledSpec": '{"upgradeMode":"savepoint"}'},
-            **(
-                _running() if running else _stopped(f"s3://lake/savepoints/{metadata['name']}-{metadata['generation']}")
-            ),
+            **(_running() if running else _stopped(self._savepoint(f"{metadata['name']}-{metadata['generation']}"))),
         }
         await self.cluster.write_status(
             FLINK_DEPLOYMENT,
@@ -131,6 +134,13 @@ class FlinkOperator:
             resource_version=metadata["resourceVersion"],
         )
 
+    def _savepoint(self, name: str) -> str:
+        return self.lake.savepoint(name) if self.lake else f"s3://lake/savepoints/{name}"
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
 
 def _metadata_of_flink(deployment: str) -> Resource:
     """The ConfigMap in which Flink notes that a checkpoint has completed."""
@@ -138,7 +148,7 @@ def _metadata_of_flink(deployment: str) -> Resource:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {
-            "name": f"{deployment}-{_JOB}-config-map",
+            "name": f"{deployment}-{JOB}-config-map",
             "namespace": NAMESPACE,
             "labels": {"app": deployment, "configmap-type": "high-availability"},
         },
@@ -152,9 +162,9 @@ def _running() -> Resource:
         "jobManagerDeploymentStatus": "READY",
         "jobStatus": {
             "state": "RUNNING",
-            "jobId": _JOB,
+            "jobId": JOB,
             "jobName": "bronze",
-            "startTime": "1767225600000",
+            "startTime": str(_now_ms()),
             "checkpointInfo": {},
             "savepointInfo": {},
         },
@@ -167,7 +177,7 @@ def _stopped(path: str) -> Resource:
         "jobManagerDeploymentStatus": "MISSING",
         "jobStatus": {
             "state": "FINISHED",
-            "jobId": _JOB,
+            "jobId": JOB,
             "upgradeSavepointPath": path,
             "checkpointInfo": {},
             "savepointInfo": {"lastSavepoint": {"location": path, "timeStamp": 1767225600000}},

@@ -68,11 +68,15 @@ def free_port() -> int:
 
 @dataclass(slots=True)
 class Operator:
-    """The operator's process. With `profile`, it runs under cProfile, which writes there when it is stopped."""
+    """The operator's process. With `profile`, it runs under cProfile, which writes there when it is stopped.
+
+    `allowed` are the endpoints that it may look at.
+    """
 
     server: Server
     log: Path
     profile: Path | None = None
+    allowed: tuple[str, ...] = ()
     metrics: int = field(default_factory=free_port)
     _process: "subprocess.Popen[bytes] | None" = None
     _started: float = 0.0
@@ -86,6 +90,7 @@ class Operator:
             "POD_NAMESPACE": NAMESPACE,
             "METRICS_PORT": str(self.metrics),
             "HEALTH_PORT": str(free_port()),
+            "ALLOWED_ENDPOINTS": ",".join(self.allowed),
         }
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(

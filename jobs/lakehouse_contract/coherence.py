@@ -1,16 +1,24 @@
 """What only the parts of a domain together can tell: names that clash, columns and tables that are not there."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from lakehouse_contract import layout
 from lakehouse_contract.decoding import Problem
-from lakehouse_contract.domain import Dimension, KeyedTable, Model, PayloadColumn, built_in_rules
+from lakehouse_contract.domain import Dimension, KeyedTable, Model, PayloadColumn, Rule, built_in_rules
 from lakehouse_contract.names import identifier, qualified, split
 
 _ANY = KeyedTable(name="silver.any", columns=())
-_BRONZE = frozenset(column.name for column in layout.bronze("bronze.any").columns)
+_BRONZE_TYPES: Mapping[str, str] = {column.name: column.type for column in layout.bronze("bronze.any").columns}
+_BRONZE = frozenset(_BRONZE_TYPES)
 _SILVER = frozenset(column.name for column in (*layout.silver(_ANY).columns, *layout.quarantine(_ANY).columns))
 _VERSION = frozenset({"version_id", "valid_from", "valid_to", "is_current"})
+_NUMBERS = ("int", "long", "double", "decimal")
+_KIND_TYPES: Mapping[str, tuple[str, ...]] = {
+    "range": _NUMBERS,
+    "pattern": ("string",),
+    "acceptedValues": ("string", "int", "long", "boolean"),
+}
+"""The types of columns that a kind of rule can look at; the other kinds take any."""
 _LONGEST_TABLE = 63 - len(layout.QUARANTINE_SUFFIX)
 
 
@@ -48,10 +56,33 @@ def _table_problems(path: str, table: KeyedTable, payload: Sequence[PayloadColum
     yield from _names(
         f"{path}.rules", rules, taken=frozenset(built_in_rules(payload, table)), whose="a built-in rule's"
     )
+    for number, rule in enumerate(table.rules):
+        yield from _rule_problems(f"{path}.rules[{number}]", rule, table, payload)
     if len(split(table.name).table) > _LONGEST_TABLE:
         yield Problem(
             f"{path}.name", f"must have at most {_LONGEST_TABLE} characters after the dot, for its quarantine"
         )
+
+
+def _rule_problems(path: str, rule: Rule, table: KeyedTable, payload: Sequence[PayloadColumn]) -> Iterator[Problem]:
+    if rule.unique is not None:
+        own = {column.name: column.type for column in layout.silver(table).columns}
+        for number, name in enumerate(rule.unique.columns):
+            where = f"{path}.unique.columns[{number}]"
+            if name not in own:
+                yield Problem(where, f"{table.name} has no column {name}; it has: {', '.join(own)}")
+            elif name in rule.unique.columns[:number]:
+                yield Problem(where, f"{name} is there twice; name each column once")
+    if rule.column is not None:
+        known = {**_BRONZE_TYPES, **{column.name: column.type for column in payload}}
+        wanted = _KIND_TYPES.get(rule.kind, ())
+        found = known.get(rule.column)
+        if found is None:
+            message = f"there is no column {rule.column} to read; known here: {', '.join(sorted(known))}"
+            yield Problem(f"{path}.{rule.kind}.column", message)
+        elif wanted and not found.startswith(wanted):
+            message = f"{rule.column} is of type {found}, and {rule.kind} is for {', '.join(wanted)}; use expression"
+            yield Problem(f"{path}.{rule.kind}.column", message)
 
 
 def _dimension_problems(path: str, dimension: Dimension, tables: dict[str, KeyedTable]) -> Iterator[Problem]:
@@ -78,7 +109,7 @@ def _dimension_problems(path: str, dimension: Dimension, tables: dict[str, Keyed
 
 def _written_twice(bronze: str, tables: Sequence[KeyedTable], dimensions: Sequence[Dimension]) -> Iterator[Problem]:
     spaces = {split(table.name).namespace for table in tables}
-    seen = {bronze, *(f"{space}.{layout.QUALITY_TABLE}" for space in spaces)}
+    seen = {bronze, *(f"{space}.{name}" for space in spaces for name in (layout.QUALITY_TABLE, layout.AUDITS_TABLE))}
     written = [(f"tables[{i}].name", name) for i, table in enumerate(tables) for name in _written(table)]
     written += [(f"dimensions[{i}].name", dimension.name) for i, dimension in enumerate(dimensions)]
     for path, name in written:

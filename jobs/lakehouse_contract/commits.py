@@ -19,6 +19,14 @@ TOUCHED_DAYS = "lakehouse.touched-days"
 A dimension stamps the days on which some key had another version, or another version's values, before the commit than
 after it. Empty means none, `ALL_DAYS` means that any may have changed."""
 ALL_DAYS = "all"
+STAGED = "lakehouse.staged"
+"""Snapshot property of a snapshot beside main: which attempt prepared it."""
+QUALITY = "lakehouse.quality"
+"""Snapshot property of the quality results: the rules that the run checked and those that were broken, as JSON.
+
+`{"rules": 12, "broken": [{"table": .., "rule": .., "severity": .., "rows": .., "of": ..}, ...]}`, the gravest first and
+at most `QUALITY_MOST` of them; the table holds them all."""
+QUALITY_MOST = 50
 MODEL = "lakehouse.model"
 """Snapshot property: the hash of the gold model's definition that the table was computed with."""
 RECOVERY_TAG = "recovery-"
@@ -37,11 +45,15 @@ FLINK_MAX_COMMITTED_CHECKPOINT_ID = "flink.max-committed-checkpoint-id"
 
 
 class ExitCode(IntEnum):
-    """How a batch job ends, after sysexits.h, so that a failure can be classed without reading logs."""
+    """How a batch job ends, after sysexits.h, so that a failure can be classed without reading logs.
+
+    `OUT_OF_MEMORY` is Spark's own code for it (`SparkExitCode.OOM`). It is not 137: that is any process that was killed
+    by signal 9, whoever did it.
+    """
 
     SUCCEEDED = 0
+    OUT_OF_MEMORY = 52
     SETTINGS_REFUSED = 64
     BAD_DATA = 65
     UNAVAILABLE = 69
     CODE = 70
-    OUT_OF_MEMORY = 137

@@ -189,7 +189,7 @@ def _refuse(problems: list[Problem], path: str, message: str) -> object:
 
 
 def _join(path: str, key: str) -> str:
-    return f"{path}.{key}" if path else key
+    return ".".join(part for part in (path, key) if part)
 
 
 def _shown(raw: object) -> str:

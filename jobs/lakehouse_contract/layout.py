@@ -39,6 +39,7 @@ GOLD_AUDIT = tuple(column for column in AUDIT if column.name != "_audit_source_s
 
 QUARANTINE_SUFFIX = "_quarantine"
 QUALITY_TABLE = "quality_results"
+AUDITS_TABLE = "backfill_audits"
 
 
 def properties(compression: str) -> dict[str, str]:
@@ -131,12 +132,42 @@ def quality(namespace: str, compression: str = "zstd") -> Table:
             Column("table_name", "string", "The silver table that the rule belongs to.", required=True),
             Column("rule", "string", "The rule's name.", required=True),
             Column("severity", "string", "warn, quarantine or fail.", required=True),
-            Column("rows_checked", "long", "Rows that the run checked.", required=True),
-            Column("rows_broken", "long", "Rows that broke the rule.", required=True),
+            Column("rows_checked", "long", "Rows that the rule looked at.", required=True),
+            Column(
+                "rows_broken",
+                "long",
+                "Rows that broke it; for freshness and rowCount 1 for each day, or run, out of bounds; 0: it was kept.",
+                required=True,
+            ),
+            Column("kind", "string", "builtIn, or the kind of the definition, such as notNull."),
+            Column("detail", "string", "What a rule over the whole table found, in a sentence."),
             *AUDIT,
         ),
         key=("_audit_run_id", "table_name", "rule"),
         # Whole values in the files' statistics, so that a run finds its own rows without reading the others'.
+        properties={**properties(compression), "write.metadata.metrics.column._audit_run_id": "full"},
+    )
+
+
+def audits(namespace: str, compression: str = "zstd") -> Table:
+    """What was found out about days that were computed again, before they were published, or refused."""
+    return Table(
+        name=f"{namespace}.{AUDITS_TABLE}",
+        meaning="One row per run over days, table and check: whether what the run prepared passed it.",
+        columns=(
+            Column("table_name", "string", "The table that was to be changed.", required=True),
+            Column("check_name", "string", "What was looked at.", required=True),
+            Column(
+                "passed", "boolean", "Whether it was in order; if one was not, nothing was published.", required=True
+            ),
+            Column("found", "string", "What was found, in a sentence.", required=True),
+            Column("first_day", "string", "The first event day of the run.", required=True),
+            Column("last_day", "string", "The last one.", required=True),
+            Column("replaced_snapshot", "long", "The table's snapshot before; null for a table without one."),
+            Column("staged_snapshot", "long", "The snapshot that held what was looked at, on a branch of the table."),
+            *AUDIT,
+        ),
+        key=("_audit_run_id", "table_name", "check_name"),
         properties={**properties(compression), "write.metadata.metrics.column._audit_run_id": "full"},
     )
 

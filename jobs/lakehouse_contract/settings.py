@@ -112,6 +112,22 @@ class SnapshotRange:
     after: int | None = None
 
 
+def _fraction(value: float) -> str | None:
+    return None if 0 <= value <= 1 else f"must be from 0 to 1, not {value:g}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditLimits:
+    """How far days that are computed again may differ from what they replace, before they are published.
+
+    `max_events_lost` is the share of the events that are there now and would be gone. `max_null_increase` is by how
+    much the share of NULLs of a column may rise: 0.5 lets it rise from 10 % to 60 %.
+    """
+
+    max_events_lost: float = checked(_fraction, default=0.0)
+    max_null_increase: float = checked(_fraction, default=0.5)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DayRange:
     """Whole event days, both ends included, recomputed from one pinned source snapshot (the current one if none)."""
@@ -119,6 +135,7 @@ class DayRange:
     first: str = checked(_day)
     last: str = checked(_day)
     at_snapshot: int | None = None
+    audit: AuditLimits = AuditLimits()
 
     def __post_init__(self) -> None:
         if self.last < self.first:

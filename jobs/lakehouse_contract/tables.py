@@ -1,6 +1,7 @@
 """Tables as data: one definition from which Flink's columns, Spark's columns and the Iceberg schema all come."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -29,6 +30,16 @@ column_type: Check = matches(
     "|".join((*(name.replace("(", r"\(") for name in _ENGINE_TYPES), _DECIMAL)),
     "a column type; known: " + ", ".join(COLUMN_TYPES),
 )
+
+
+def widens(old: str, new: str) -> bool:
+    """Whether every value of one column type is one of another and Iceberg reads old files so, without a rewrite."""
+    if (old, new) == ("int", "long"):
+        return True
+    before, after = re.fullmatch(_DECIMAL, old), re.fullmatch(_DECIMAL, new)
+    if before is None or after is None:
+        return False
+    return before[2] == after[2] and int(after[1]) > int(before[1])
 
 
 @dataclass(frozen=True, slots=True)

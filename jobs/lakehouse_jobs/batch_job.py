@@ -74,7 +74,7 @@ def _classed(error: PySparkException | Py4JJavaError, stage: str) -> tuple[ExitC
     java = isinstance(error, Py4JJavaError)
     trace = str(error) if java else f"{error}\n{getattr(error, '_stackTrace', '')}"
     said = str(error.java_exception.toString()).split("\n", 1)[0] if java else first_sentence(error)
-    if "java.lang.OutOfMemoryError" in trace:
+    if java_failures.is_out_of_memory(trace):
         return ExitCode.OUT_OF_MEMORY, stage, said
     if what := java_failures.unreachable(trace):
         return ExitCode.UNAVAILABLE, stage, f"can't be reached: {what}"

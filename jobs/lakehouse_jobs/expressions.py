@@ -7,7 +7,7 @@ reaches into Catalyst for it, and for what Catalyst knows about an expression.
 from collections.abc import Sequence
 from typing import Any
 
-from pyspark.errors import PySparkException
+from pyspark.errors import IllegalArgumentException, PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as fn
 
@@ -47,6 +47,17 @@ def problems_of(expression: str, over: DataFrame, path: str, engine_type: str) -
     except PySparkException as error:
         wrong = first_sentence(error)
     return () if wrong is None else (Problem(path, wrong),)
+
+
+def regex_problems(regex: str, path: str) -> Sequence[Problem]:
+    """What Java says against a regular expression, alone and in the place where `quality.whole` puts it."""
+    jvm: Any = SparkSession.active()._jvm
+    try:
+        jvm.java.util.regex.Pattern.compile(regex)
+        jvm.java.util.regex.Pattern.compile(f"\\A(?:{regex})\\z")
+    except IllegalArgumentException as error:
+        return (Problem(path, f"is no regular expression: {first_sentence(error)}"),)
+    return ()
 
 
 def _wrong(analyzed: Any, over: DataFrame) -> str | None:

@@ -88,17 +88,18 @@ def update(run: GoldRun, queries: Sequence[Query], sources: Mapping[str, History
 
 
 def _update(run: GoldRun, task: Task) -> dict[str, Any]:
-    work = decide(run, task)
+    tables = {name: run.lakehouse.read(name, history.head) for name, history in task.sources.items()}
+    rows = sql_models.bind(run.lakehouse.spark, task.query, tables)
+    audited = rows.select("*", *run.audit())
+    work = decide(run, task, fits=_fits(run, task, audited))
     report: dict[str, Any] = {"table": task.model.name}
     if task.target is not None and work.days == frozenset():
         return {**report, "skipped": work.reason, "snapshot": task.target.head}
-    tables = {name: run.lakehouse.read(name, history.head) for name, history in task.sources.items()}
-    rows = sql_models.bind(run.lakehouse.spark, task.query, tables)
     properties = {
         **run.properties(_marks(run, task, work), _touched(run, task, rows, work)),
         commits.MODEL: sql_models.revision(task.model),
     }
-    _write(run, task, rows.select("*", *run.audit()), work, properties)
+    _write(run, task, audited, work, properties)
     return {
         **report,
         "reason": work.reason,
@@ -107,13 +108,15 @@ def _update(run: GoldRun, task: Task) -> dict[str, Any]:
     }
 
 
-def decide(run: GoldRun, task: Task) -> Work:
-    """What a model must compute."""
+def decide(run: GoldRun, task: Task, *, fits: bool) -> Work:
+    """What a model must compute. `fits` says whether its table can take its rows beside those that are there."""
     wanted = run.settings.run.days
     if task.target is None or task.target.head is None:
         return Work(None, "the table is new")
-    if not task.is_same:
+    if not task.is_same and task.model.when_changed == "rebuild":
         return Work(None, "the model changed")
+    if not fits:
+        return Work(None, "its columns changed with those of what it reads")
     if wanted is not None and task.model.kind == "incrementalByDay":
         done = run.has_written(task.target)
         return Work(frozenset(), "already done") if done else Work(every_day(wanted), "asked for")
@@ -162,11 +165,34 @@ def _touched(run: GoldRun, task: Task, rows: DataFrame, work: Work) -> frozenset
     return _days_since(run, source, task.target.mark(name))
 
 
+def _fits(run: GoldRun, task: Task, rows: DataFrame) -> bool:
+    """Whether a model's table has its columns, or with `keep` can follow them.
+
+    Raises:
+        SettingsRefused: It can't, and its days are to be kept. The path is `models[i].sql`.
+    """
+    if task.target is None or task.target.head is None:
+        return False
+    if task.model.when_changed == "rebuild":
+        return run.lakehouse.has_columns(task.model.name, rows, _partitions(task.model))
+    if wrong := run.lakehouse.left_behind(task.model.name, rows):
+        path = f"models[{run.settings.models.index(task.model)}].sql"
+        raise SettingsRefused(tuple(Problem(path, text) for text in wrong))
+    return True
+
+
+def _partitions(model: Model) -> tuple[str, ...]:
+    return (model.day_column,) if model.day_column else ()
+
+
 def _write(run: GoldRun, task: Task, rows: DataFrame, work: Work, properties: Mapping[str, str]) -> None:
     model = task.model
-    partitions = (model.day_column,) if model.day_column else ()
+    partitions = _partitions(model)
     where = _on_days(model, work)
-    if task.target is None or not run.lakehouse.has_columns(model.name, rows, partitions):
+    if task.target is not None and task.target.head is not None and work.days is not None:
+        run.lakehouse.follow(model.name, rows)
+        run.lakehouse.replace(rows.where(where), model.name, where, task.target.head, properties)
+    elif task.target is None or not run.lakehouse.has_columns(model.name, rows, partitions):
         run.lakehouse.ensure_namespace(split(model.name).namespace)
         table_properties = layout.properties(run.settings.compression)
         replace = task.target is not None

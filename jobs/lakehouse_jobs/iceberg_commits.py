@@ -7,6 +7,8 @@ with `Conflict` and nothing is written: two overlapping runs never both succeed.
   since; a plain append would check nothing.
 - `replace` overwrites what a filter matches and checks against files that were added within it, so that a run over
   old days and a run over new ones do not disturb each other.
+- `stage` and `publish` are `replace` in two steps: the files are written on a branch, where they can be looked at, and
+  then the same files take the place of what the filter matches on main, with the same check.
 - `merge` writes to a branch that starts at the named snapshot and then fast-forwards main to it, which is only
   possible while main still is that snapshot. (A MERGE into main reads the table again, at a snapshot nobody named.)
 
@@ -15,7 +17,8 @@ Compaction changes files and no rows, so it makes no run fail: a commit that it 
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import Any
@@ -25,15 +28,16 @@ from pyspark.errors import AnalysisException, IllegalArgumentException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as fn
 
-from lakehouse_contract import commits
+from lakehouse_contract import commits, evolution
 from lakehouse_contract.decoding import Problem, SettingsRefused
 from lakehouse_contract.names import quoted_identifier, quoted_name, spark_literal, split
 from lakehouse_contract.tables import Table, iceberg_partition_spec, iceberg_schema
 from lakehouse_jobs import table_history
+from lakehouse_jobs.event_days import runs
 from lakehouse_jobs.table_history import History, Snapshot
 
 STAGED = "lakehouse_staged"
-"""How the branch begins on which a merge is prepared; the run's name follows."""
+"""How the branch begins on which a run prepares a commit; the run's name follows."""
 _DAY_MILLISECONDS = 86_400_000
 _EPOCH = date(1970, 1, 1)
 _CONFLICTS = ("ValidationException", "CommitFailedException")
@@ -81,10 +85,23 @@ class Lakehouse:
             return None
 
     def read(self, table: str, snapshot: int | None) -> DataFrame:
-        """The rows of a table at a snapshot; none for a table that was never written."""
+        """The rows of a table at a snapshot, in its present columns; none for a table that was never written."""
         if snapshot is None:
             return self.spark.read.table(self.identifier(table)).limit(0)
-        return self.spark.read.option("versionAsOf", snapshot).table(self.identifier(table))
+        rows = self.spark.read.option("versionAsOf", snapshot).table(self.identifier(table))
+        loaded = self._load(table)
+        if loaded is None or loaded.snapshot(snapshot).schemaId() == loaded.schema().schemaId():
+            return rows
+        # Iceberg reads a snapshot in the columns of its time. What is the same passes as it is (`sql_models` looks).
+        then = dict(_columns(rows))
+        return rows.select(
+            *(
+                fn.col(each.name)
+                if then.get(each.name) == each.dataType.simpleString()
+                else (fn.col(each.name) if each.name in then else fn.lit(None)).cast(each.dataType).alias(each.name)
+                for each in self.spark.read.table(self.identifier(table)).schema.fields
+            )
+        )
 
     def read_appended(self, table: str, after: int, upto: int) -> DataFrame:
         """The rows that appends added in `(after, upto]`. Compaction in between is ignored."""
@@ -130,35 +147,37 @@ class Lakehouse:
         return _iso(_day_of(file, self._jvm) for files in changed for file in _each(files.iterator()))
 
     def ensure(self, table: Table) -> History:
-        """Create the table and its namespace if they are not there; add columns that it lacks.
+        """Create the table and its namespace if they are not there; add columns that it lacks, widen narrower ones.
 
         Raises:
-            SettingsRefused: A table of that name has a column of another type, or other partitions.
+            SettingsRefused: A table of that name has columns that it can't follow (`evolution`), or other partitions.
+            Conflict: Another run changed the table meanwhile.
         """
         found = self.find(table.name)
         if found is None:
             self._create(table)
             return self.history(table.name)
-        declared = {column.name: column for column in table.columns}
-        wrong = [
-            f"{table.name} is there already, and its column {name} is {found.columns[name]}, not {column.type}"
-            for name, column in declared.items()
-            if found.columns.get(name, column.type) != column.type
-        ]
+        declared = {column.name: column.type for column in table.columns}
+        wrong = [each.message for each in evolution.refusals(table.name, found.columns, declared)]
         if found.partitions != tuple(partition.name for partition in table.partitions):
-            wrong.append(f"{table.name} is there already, partitioned by {', '.join(found.partitions) or 'nothing'}")
-        if wrong:
-            raise SettingsRefused(
-                tuple(Problem("", f"{text}: name another table, or move that one away") for text in wrong)
+            wrong.append(
+                f"{table.name} is there already, partitioned by {', '.join(found.partitions) or 'nothing'}: "
+                "name another table, or move that one away"
             )
-        new = [column for column in table.columns if column.name not in found.columns]
-        if not new:
+        if wrong:
+            raise SettingsRefused(tuple(Problem("", text) for text in wrong))
+        if all(found.columns.get(name) == kind for name, kind in declared.items()):
             return found
         update = self._load(table.name).updateSchema()
         types = {field["name"]: field["type"] for field in json.loads(iceberg_schema(table))["fields"]}
-        for column in new:
-            update = update.addColumn(column.name, self._iceberg_type(types[column.name]), column.meaning)
-        update.commit()
+        for column in table.columns:
+            wanted = self._iceberg_type(types[column.name])
+            if column.name not in found.columns:
+                update = update.addColumn(column.name, wanted, column.meaning)
+            elif found.columns[column.name] != column.type:
+                update = update.updateColumn(column.name, wanted)
+        with conflicts(table.name):
+            update.commit()
         return self.history(table.name)
 
     def append(self, rows: DataFrame, table: str, expected: int | None, properties: Mapping[str, str]) -> None:
@@ -189,6 +208,82 @@ class Lakehouse:
 
         self._despite_compaction(table, expected, commit)
 
+    def stage(
+        self, rows: DataFrame, table: str, where: Column, expected: int | None, properties: Mapping[str, str]
+    ) -> int:
+        """Replace the rows that `where` matches on a branch of the run's own that starts at the snapshot `expected`.
+
+        Returns:
+            The snapshot on the branch, whose files `publish` takes to main.
+
+        Raises:
+            Conflict: Another process of the same run uses the branch.
+        """
+        branch, attempt = staging_branch(properties[commits.RUN]), uuid.uuid4().hex
+        self._stage(table, branch, expected)
+        writer = rows.writeTo(f"{self.identifier(table)}.{quoted_identifier('branch_' + branch)}")
+        for key, value in {commits.RUN: properties[commits.RUN], commits.STAGED: attempt}.items():
+            writer = writer.option(_PROPERTY_OPTION + key, value)
+        with conflicts(table):
+            writer.overwrite(where)
+        history = self.history(table)
+        ref = history.refs.get(branch)
+        if ref is None or history.snapshots[ref.snapshot].summary.get(commits.STAGED) != attempt:
+            raise Conflict(f"another process of the same run stages {table}")
+        return ref.snapshot
+
+    def publish(
+        self, table: str, staged: int, days: Iterable[str], expected: int | None, properties: Mapping[str, str]
+    ) -> None:
+        """Put the files of a staged snapshot in the place of the rows of whole event days on main, in one commit.
+
+        Main may have moved on since `expected` on other days.
+
+        Raises:
+            Conflict: Another run added or removed rows of these days since.
+        """
+        matching = self._on_days(days)
+
+        def commit(since: int | None) -> None:
+            loaded = self._load(table)
+            if loaded.snapshot(staged) is None:
+                raise Conflict(f"what was staged for {table} is gone: snapshot {staged}")
+            overwrite = loaded.newOverwrite().overwriteByRowFilter(matching)
+            added = list(_each(loaded.snapshot(staged).addedDataFiles(loaded.io()).iterator()))
+            for file in added:
+                overwrite = overwrite.addFile(file)
+            if added:  # Iceberg can't tell the partitions of no files
+                overwrite = overwrite.validateAddedFilesMatchOverwriteFilter()
+            if since is not None:
+                overwrite = overwrite.validateFromSnapshot(since)
+            overwrite = overwrite.conflictDetectionFilter(matching).validateNoConflictingData()
+            overwrite = overwrite.validateNoConflictingDeletes()
+            for key, value in properties.items():
+                overwrite = overwrite.set(key, value)
+            with conflicts(table):
+                overwrite.commit()
+
+        self._despite_compaction(table, expected, commit)
+
+    def drop_staging(self, table: str, run: str) -> None:
+        """Remove the branch that a run staged on, if it is there."""
+        branch = staging_branch(run)
+        loaded = self._load(table)
+        if loaded.refs().containsKey(branch):
+            with conflicts(table):
+                loaded.manageSnapshots().removeBranch(branch).commit()
+
+    def _on_days(self, days: Iterable[str]) -> Any:
+        """Iceberg's own expression for `event_days.on_days`."""
+        expressions = self._jvm.org.apache.iceberg.expressions.Expressions
+        condition = expressions.alwaysFalse()
+        for first, last in runs(sorted(date.fromisoformat(day) for day in days)):
+            since = expressions.greaterThanOrEqual("event_time", f"{first}T00:00:00+00:00")
+            before = expressions.lessThan("event_time", f"{last + timedelta(days=1)}T00:00:00+00:00")
+            both = getattr(expressions, "and")(since, before)
+            condition = getattr(expressions, "or")(condition, both)
+        return condition
+
     def _despite_compaction(self, table: str, expected: int | None, commit: Callable[[int | None], None]) -> None:
         """Make a commit that was computed from the snapshot `expected`; again, where only compaction came in between.
 
@@ -215,6 +310,30 @@ class Lakehouse:
         """Whether a table has just these columns, in this order, and is partitioned by these values."""
         there = self.spark.read.table(self.identifier(table))
         return self.history(table).partitions == tuple(partitions) and _columns(there) == _columns(rows)
+
+    def left_behind(self, table: str, rows: DataFrame) -> tuple[str, ...]:
+        """Why a table can't take rows of these columns beside those that it holds (`evolution`); nothing if it can."""
+        old, new = (dict(_columns(each)) for each in (self.spark.read.table(self.identifier(table)), rows))
+        found = evolution.refusals(table, _in_our_words(old), _in_our_words(new))
+        return tuple(each.message for each in found)
+
+    def follow(self, table: str, rows: DataFrame) -> None:
+        """Add the columns of `rows` that a table lacks, and widen narrower ones, without touching a file."""
+        there = dict(_columns(self.spark.read.table(self.identifier(table))))
+        spark = self._jvm.org.apache.iceberg.spark.SparkSchemaUtil
+        update, changes = self._load(table).updateSchema(), False
+        for field in rows.schema.fields:
+            kind = field.dataType.simpleString()
+            if there.get(field.name) == kind:
+                continue
+            wanted = spark.convert(rows.select(field.name)._jdf.schema()).columns().get(0).type()
+            changes = True
+            update = (
+                update.updateColumn(field.name, wanted) if field.name in there else update.addColumn(field.name, wanted)
+            )
+        if changes:
+            with conflicts(table):
+                update.commit()
 
     def create(
         self,
@@ -268,7 +387,7 @@ class Lakehouse:
         Raises:
             Conflict: Main moved on since.
         """
-        branch = f"{STAGED}_{re.sub('[^a-z0-9]', '_', properties[commits.RUN])}"
+        branch = staging_branch(properties[commits.RUN])
         view = "lakehouse_changes"
         changes.createOrReplaceTempView(view)
         name, target = quoted_identifier(key), f"{self.identifier(table)}.branch_{branch}"
@@ -347,11 +466,22 @@ class Lakehouse:
         manage = manage.replaceTag(name, snapshot) if name in there else manage.createTag(name, snapshot)
         manage.setMaxRefAgeMs(name, self._age_in(table, snapshot, keep_days)).commit()
 
-    def _stage(self, table: str, branch: str, snapshot: int) -> None:
-        """Begin a branch at a snapshot, in the place of what the same run may have left behind when it crashed."""
+    def _stage(self, table: str, branch: str, snapshot: int | None) -> None:
+        """Begin a branch at a snapshot, in the place of what the same run may have left behind when it crashed.
+
+        Without a snapshot, of a table that was never written, it begins with an empty one.
+        """
         loaded = self._load(table)
-        manage = loaded.manageSnapshots()
         there = loaded.refs().containsKey(branch)
+        if snapshot is None:
+            if there:
+                loaded.manageSnapshots().removeBranch(branch).commit()
+            self._load(table).manageSnapshots().createBranch(branch).commit()
+            empty = int(self._load(table).refs().get(branch).snapshotId())
+            age = self._age_in(table, empty, 1)
+            self._load(table).manageSnapshots().setMaxRefAgeMs(branch, age).commit()
+            return
+        manage = loaded.manageSnapshots()
         manage = manage.replaceBranch(branch, snapshot) if there else manage.createBranch(branch, snapshot)
         # Expiry takes what no run comes back for.
         manage.setMaxRefAgeMs(branch, self._age_in(table, snapshot, 1)).commit()
@@ -444,8 +574,17 @@ class Lakehouse:
             tasks.close()
 
 
+def staging_branch(run: str) -> str:
+    """The branch on which a run prepares what it publishes later."""
+    return f"{STAGED}_{re.sub('[^a-z0-9]', '_', run)}"
+
+
 def _columns(rows: DataFrame) -> list[tuple[str, str]]:
     return [(field.name, field.dataType.simpleString()) for field in rows.schema.fields]
+
+
+def _in_our_words(columns: Mapping[str, str]) -> dict[str, str]:
+    return {name: {"bigint": "long"}.get(kind, kind) for name, kind in columns.items()}
 
 
 def _each(iterator: Any) -> Iterator[Any]:

@@ -18,6 +18,11 @@ _UNREACHABLE = (
     "org.apache.iceberg.exceptions.ServiceFailureException",
     "org.apache.hadoop.net.ConnectTimeoutException",
 )
+_OUT_OF_MEMORY = (
+    "java.lang.OutOfMemoryError",
+    "(JVM OOM)",  # of an executor (Spark's ExecutorPodsLifecycleManager)
+    "termination reason: OOMKilled",  # of an executor's container (Spark's KubernetesUtils)
+)
 _EXCEPTION = re.compile(r"^(?:Caused by: |: |py4j.*: )?((?:[a-z_$][\w$]*\.)+[A-Z][\w$.]*(?:: .*)?)$", re.MULTILINE)
 
 
@@ -31,3 +36,8 @@ def unreachable(trace: str) -> str | None:
         if line.startswith(_UNREACHABLE):
             return re.sub(r"^(?:[a-z_$][\w$]*\.)+", "", line)
     return None
+
+
+def is_out_of_memory(trace: str) -> bool:
+    """Whether the driver or an executor had too little memory, its container's limit included."""
+    return any(sign in trace for sign in _OUT_OF_MEMORY)

@@ -32,10 +32,15 @@ PLACES = (TABLE, QUARANTINE)
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What a batch holds: days as ISO dates; `added` and `dropped` rows by place (`table` or `quarantine`)."""
+    """What a batch holds: days as ISO dates; `added` and `dropped` rows by place (`table` or `quarantine`).
+
+    `newest` is the time of its newest valid event, in microseconds since 1970.
+    """
 
     rows_read: int
     rows_checked: int
+    rows_valid: int
+    newest: int | None
     added: Mapping[str, int]
     dropped: Mapping[str, int]
     days: Mapping[str, frozenset[str]]
@@ -110,9 +115,12 @@ def slim(rows: DataFrame, table: KeyedTable) -> DataFrame:
 def statistics(batch: DataFrame, rules: Mapping[str, Severity]) -> Statistics:
     """Count a decided batch, in one Spark job."""
     names = list(rules)
+    valid = fn.col(_STAYS) & ~fn.col(quality.QUARANTINED)
     measures: list[Column] = [
         fn.coalesce(fn.sum("_copies"), fn.lit(0)).alias("read"),
         fn.count_if(_STAYS).alias("checked"),
+        fn.count_if(valid).alias("valid"),
+        fn.unix_micros(fn.max(fn.when(valid, fn.col("event_time")))).alias("newest"),
     ]
     for place in PLACES:
         added, dropped = fn.col(_ADD + place), fn.col(_DROP + place)
@@ -128,6 +136,8 @@ def statistics(batch: DataFrame, rules: Mapping[str, Severity]) -> Statistics:
     return Statistics(
         rows_read=row["read"],
         rows_checked=row["checked"],
+        rows_valid=row["valid"],
+        newest=row["newest"],
         added={place: row[f"added_{place}"] for place in PLACES},
         dropped={place: row[f"dropped_{place}"] for place in PLACES},
         days={place: frozenset(day.isoformat() for day in row[f"days_{place}"]) for place in PLACES},

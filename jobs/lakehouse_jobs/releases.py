@@ -1,4 +1,4 @@
-"""Releases: one tag of one name on every gold table, because no commit spans tables."""
+"""Releases: one tag of one name on every table of a layer, because no commit spans tables."""
 
 from collections.abc import Sequence
 

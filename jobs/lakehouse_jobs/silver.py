@@ -10,8 +10,9 @@ from datetime import datetime
 
 from pyspark.sql import SparkSession
 
+from lakehouse_contract import layout
 from lakehouse_contract.settings import SilverSettings
-from lakehouse_jobs import silver_dimensions, silver_tables
+from lakehouse_jobs import releases, silver_dimensions, silver_tables
 from lakehouse_jobs.batch_job import Result, run_from_command_line
 from lakehouse_jobs.batch_run import BatchRun
 from lakehouse_jobs.iceberg_commits import Lakehouse
@@ -27,14 +28,23 @@ def run(spark: SparkSession, settings: SilverSettings, started: datetime) -> Res
 
     Raises:
         SettingsRefused: An expression can't be used, or a table of that name is another one.
-        BadData: A rule of severity `fail` is broken. Nothing was written.
+        BadData: A rule of severity `fail` is broken, or days did not pass their audit. No table was changed.
         Conflict: Another run changed a table meanwhile.
         Missing: Bronze is not there yet.
     """
     job = BatchRun(Lakehouse(spark, settings.catalog.name), settings, started, "silver")
     tables = silver_tables.update(job)
     dimensions = silver_dimensions.update(job)
-    return {"run": settings.run.id, "tables": tables, "dimensions": dimensions}
+    tag = _release(job) if settings.run.days else None
+    return {"run": settings.run.id, "tables": tables, "dimensions": dimensions, "release": tag}
+
+
+def _release(run: BatchRun[SilverSettings]) -> str | None:
+    """One tag of one name on every table of the layer, so that readers can name it as the days left it."""
+    keyed = [name for table in run.settings.tables for name in (table.name, table.name + layout.QUARANTINE_SUFFIX)]
+    return releases.release(
+        run.lakehouse, [*keyed, *(each.name for each in run.settings.dimensions)], run.settings.run.id
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The dimensions of a silver run: each follows the commits of the silver table that it is derived from."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,14 +10,12 @@ from pyspark.sql import functions as fn
 
 from lakehouse_contract import layout
 from lakehouse_contract.domain import Dimension
-from lakehouse_contract.settings import SilverSettings
-from lakehouse_jobs import dimensions
-from lakehouse_jobs.batch_run import BatchRun
+from lakehouse_jobs import audits, dimensions
+from lakehouse_jobs.audits import Check
 from lakehouse_jobs.dimensions import Statistics
 from lakehouse_jobs.event_days import on_days
+from lakehouse_jobs.silver_batch import SilverRun
 from lakehouse_jobs.table_history import History, Snapshot
-
-SilverRun = BatchRun[SilverSettings]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +40,42 @@ def update(run: SilverRun) -> list[dict[str, Any]]:
         else:
             reports.append(_update(run, Task(dimension, target, source, source.head)))
     return reports
+
+
+def audit(run: SilverRun, staged: Mapping[str, int | None], days: frozenset[str]) -> Iterator[Check]:
+    """Look at what the dimensions will become when tables change on some days as it is staged.
+
+    Args:
+        run: The run.
+        staged: For each table that changes, the snapshot that holds it as it will be.
+        days: The days that change.
+    """
+    for dimension in run.settings.dimensions:
+        upto = staged.get(dimension.source)
+        target = run.lakehouse.find(dimension.name)
+        if upto is None:
+            continue
+        head = run.lakehouse.history(dimension.source).head
+        before, after = (
+            dimensions.observations(run.lakehouse.read(dimension.source, snapshot).where(on_days(days)), dimension)
+            for snapshot in (head, upto)
+        )
+        changed = dimensions.changed_between(before, after, dimension).persist(StorageLevel.MEMORY_AND_DISK)
+        try:
+            seen = dimensions.observations(run.lakehouse.read(dimension.source, upto), dimension)
+            since = dimensions.since_change(seen, changed, dimension)
+            if target is None or target.head is None:
+                yield audits.version_check(dimensions.versions(since, None, dimension), dimension)
+                continue
+            stored = run.lakehouse.read(target.table, target.head)
+            affected = dimensions.affected(stored, changed, dimension)
+            made = dimensions.versions(since, affected, dimension)
+            columns = (dimension.key, "valid_from", "valid_to", "is_current")
+            own = stored.join(changed.select(dimension.key), dimension.key, "left_semi").select(*columns)
+            kept = own.join(affected.select(dimension.key, "valid_from"), [dimension.key, "valid_from"], "left_anti")
+            yield audits.version_check(kept.unionByName(made.select(*columns)), dimension)
+        finally:
+            changed.unpersist()
 
 
 def _update(run: SilverRun, task: Task) -> dict[str, Any]:

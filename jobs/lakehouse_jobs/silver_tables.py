@@ -1,80 +1,68 @@
 """The keyed tables of a silver run: what each one reads, what it makes of it, and the commits.
 
 All tables are computed and judged before the first one is written, because a rule of severity `fail` must stop the run
-while nothing has changed. Then come the results of the rules, and for each table its quarantine and the table itself.
+while nothing has changed. What the rules found is written down before that, so that it can be read of a run that
+stopped, too. Then comes for each table its quarantine and the table itself.
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from datetime import datetime
 from typing import Any
 
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as fn
 
 from lakehouse_contract import layout
 from lakehouse_contract.decoding import Problem, SettingsRefused
 from lakehouse_contract.domain import KeyedTable
 from lakehouse_contract.names import split
-from lakehouse_contract.settings import DayRange, SilverSettings
+from lakehouse_contract.settings import DayRange
 from lakehouse_contract.tables import spark_schema, spark_type
-from lakehouse_jobs import bronze_rows, expressions, keyed_tables, payload, quality, source_range
-from lakehouse_jobs.batch_run import BatchRun
+from lakehouse_jobs import (
+    bronze_rows,
+    expressions,
+    keyed_tables,
+    payload,
+    quality,
+    silver_backfill,
+    source_range,
+    table_rules,
+)
 from lakehouse_jobs.event_days import every_day, on_days
-from lakehouse_jobs.keyed_tables import PLACES, QUARANTINE, TABLE, Statistics
+from lakehouse_jobs.iceberg_commits import Conflict
+from lakehouse_jobs.keyed_tables import PLACES, QUARANTINE, TABLE
 from lakehouse_jobs.quality import Finding
+from lakehouse_jobs.silver_batch import Batch, SilverRun, Target
 from lakehouse_jobs.source_range import Appended, NotInHistory, SourceRange, UpToDate
 from lakehouse_jobs.table_history import History
+from lakehouse_jobs.table_rules import Outlook
 
-SilverRun = BatchRun[SilverSettings]
 _BRONZE_COLUMNS = tuple(column.name for column in layout.bronze("bronze.any").columns)
 _NO_DAYS: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A keyed table and its quarantine as they are before the run, by place."""
-
-    definition: KeyedTable
-    histories: Mapping[str, History]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """What a run does to a target.
-
-    `rows` are the decided rows; None if there is nothing to decide. `replaced` are the days that a run over days
-    replaces. `done` are the places that have it already.
-    """
-
-    target: Target
-    upto: int
-    after: int | None = None
-    rows: DataFrame | None = None
-    found: Statistics | None = None
-    replaced: frozenset[str] | None = None
-    done: frozenset[str] = frozenset()
-    note: str | None = None
-
-    @property
-    def is_done(self) -> bool:
-        """Whether there is nothing to do."""
-        return self.done == frozenset(PLACES)
-
-    @property
-    def name(self) -> str:
-        """The table's name."""
-        return self.target.definition.name
+_ATTEMPTS = 3
+"""How often days are computed again that other runs change meanwhile."""
 
 
 def update(run: SilverRun) -> list[dict[str, Any]]:
     """Bring the keyed tables up to date, or recompute days of them; answer what was done to each.
 
+    Days that another run changes meanwhile are computed again.
+
     Raises:
         SettingsRefused: An expression can't be used, or a table of that name is another one.
-        BadData: A rule of severity `fail` is broken. Nothing was written.
+        BadData: A rule of severity `fail` is broken, or days did not pass their audit. No table was changed.
+        Conflict: Another run changed a table meanwhile, for days: again and again.
     """
     _check(run)
+    for _ in range(_ATTEMPTS - 1 if run.settings.run.days else 0):
+        with suppress(Conflict):
+            return _update(run)
+    return _update(run)
+
+
+def _update(run: SilverRun) -> list[dict[str, Any]]:
     bronze = run.lakehouse.history(run.settings.bronze_table)
     targets = [_target(run, definition) for definition in run.settings.tables]
     if bronze.head is None:
@@ -82,8 +70,10 @@ def update(run: SilverRun) -> list[dict[str, Any]]:
     with ExitStack() as persisted:
         batches = [_batch(run, bronze, target, persisted) for target in targets]
         findings = [finding for batch in batches for finding in _findings(run, batch)]
-        quality.stop_if_failing(findings)
         _record(run, batches, findings)
+        quality.stop_if_failing(findings)
+        if run.settings.run.days is not None:
+            silver_backfill.swap(run, batches, run.settings.run.days)
         return [_write(run, batch) for batch in batches]
 
 
@@ -202,23 +192,76 @@ def _check(run: SilverRun) -> None:
             (f"{path}.columns[{index}].expression", column.expression, spark_type(column.type))
             for index, column in enumerate(table.columns)
         ]
-        asked += [(f"{path}.rules[{i}].expression", rule.expression, "boolean") for i, rule in enumerate(table.rules)]
+        asked += [
+            (f"{path}.rules[{i}].expression", rule.expression, "boolean")
+            for i, rule in enumerate(table.rules)
+            if rule.expression is not None
+        ]
         asked += [(f"{path}.where", table.where, "boolean")] if table.where is not None else []
     problems = [
         problem for path, text, wanted in asked for problem in expressions.problems_of(text, over, path, wanted)
+    ]
+    problems += [
+        problem
+        for number, table in enumerate(settings.tables)
+        for i, rule in enumerate(table.rules)
+        if rule.pattern is not None
+        for problem in expressions.regex_problems(rule.pattern.regex, f"tables[{number}].rules[{i}].pattern.regex")
     ]
     if problems:
         raise SettingsRefused(tuple(problems))
 
 
-def _findings(run: SilverRun, batch: Batch) -> Sequence[Finding]:
-    if batch.found is None or not batch.found.rows_checked:
-        return ()
-    rules = quality.severities(batch.target.definition, run.settings.columns)
-    return [
-        Finding(batch.name, rule, severity, batch.found.rows_checked, batch.found.broken[rule])
-        for rule, severity in rules.items()
-    ]
+def _findings(run: SilverRun, batch: Batch) -> Iterator[Finding]:
+    """What the rules of a table found: those over rows where there are rows, those over the table at any rate."""
+    table = batch.target.definition
+    if batch.found is not None and batch.found.rows_checked:
+        kinds = {rule.name: rule.kind for rule in table.rules}
+        for rule, severity in quality.severities(table, run.settings.columns).items():
+            checked, broken = batch.found.rows_checked, batch.found.broken[rule]
+            yield Finding(batch.name, rule, severity, checked, broken, kinds.get(rule, "builtIn"))
+    # A run that has written is judged already, and what it wrote is no news to itself.
+    if table_rules.has_any(table) and not run.has_written(batch.target.histories[TABLE]):
+        yield from table_rules.findings(table, _outlook(run, batch))
+
+
+def _outlook(run: SilverRun, batch: Batch) -> Outlook:
+    history, found, interval_end = batch.target.histories[TABLE], batch.found, run.settings.run.interval_end
+    days = (found.days[TABLE] if found else _NO_DAYS) | (batch.replaced or _NO_DAYS)
+    asks_age = any(rule.freshness is not None for rule in batch.target.definition.rules)
+    stored = _newest_stored(run, history) if asks_age else None
+    newest = [each for each in (found.newest if found else None, stored) if each is not None]
+    return Outlook(
+        rows=_rows_after(run, batch, days),
+        days=days,
+        brought=found.rows_valid if found else 0,
+        newest=max(newest, default=None),
+        at=datetime.fromisoformat(interval_end) if interval_end else run.started,
+        judges_age=batch.replaced is None,
+    )
+
+
+def _rows_after(run: SilverRun, batch: Batch, days: frozenset[str]) -> DataFrame | None:
+    """The table's rows on these days as they will be after the run."""
+    kept = (
+        None if batch.replaced is not None else bronze_rows.stored(run.lakehouse, batch.target.histories[TABLE], days)
+    )
+    if batch.rows is None:
+        return kept
+    added = keyed_tables.additions(batch.rows, TABLE, batch.target.definition, ())
+    if kept is None:
+        return added
+    survivors = keyed_tables.survivors(kept, batch.rows, TABLE)
+    return added.unionByName(survivors.select(*added.columns))
+
+
+def _newest_stored(run: SilverRun, history: History) -> int | None:
+    """The time of the newest stored event, from the files of the last day that has any."""
+    if history.head is None or not (days := run.lakehouse.stored_days(history.table, history.head)):
+        return None
+    rows = run.lakehouse.read(history.table, history.head).where(on_days({max(days)}))
+    found: int | None = rows.agg(fn.unix_micros(fn.max("event_time"))).collect()[0][0]
+    return found
 
 
 def _record(run: SilverRun, batches: Sequence[Batch], findings: Sequence[Finding]) -> None:
@@ -233,8 +276,8 @@ def _write(run: SilverRun, batch: Batch) -> dict[str, Any]:
     report: dict[str, Any] = {"table": batch.name, "upto": batch.upto}
     if batch.is_done:
         return {**report, "skipped": "already done"}
-    for place in reversed(PLACES):
-        if place not in batch.done:
+    if batch.replaced is None:
+        for place in reversed(PLACES):
             _commit(run, batch, place)
     heads = {place: run.lakehouse.history(batch.target.histories[place].table).head for place in PLACES}
     found = batch.found
@@ -254,9 +297,6 @@ def _write(run: SilverRun, batch: Batch) -> dict[str, Any]:
 
 def _commit(run: SilverRun, batch: Batch, place: str) -> None:
     """One commit of the table or its quarantine."""
-    if batch.replaced is not None:
-        _replace_days(run, batch, place, batch.replaced)
-        return
     history, bronze = batch.target.histories[place], run.settings.bronze_table
     days = batch.found.days[place] if batch.found else _NO_DAYS
     properties = run.properties({bronze: batch.upto}, days)
@@ -264,21 +304,6 @@ def _commit(run: SilverRun, batch: Batch, place: str) -> None:
         _add(run, batch, place, properties)
     elif history.mark(bronze) != batch.upto:
         run.lakehouse.stamp(history.table, properties)
-
-
-def _replace_days(run: SilverRun, batch: Batch, place: str, replaced: frozenset[str]) -> None:
-    """Replace days that hold rows now or will; the mark stays what it was."""
-    history, bronze = batch.target.histories[place], run.settings.bronze_table
-    days = batch.found.days[place] if batch.found else _NO_DAYS
-    if history.head is not None:
-        days |= run.lakehouse.stored_days(history.table, history.head) & replaced
-    mark = history.mark(bronze)
-    properties = run.properties({} if mark is None else {bronze: mark}, days)
-    if not days or batch.rows is None:
-        run.lakehouse.stamp(history.table, properties)
-        return
-    rows = keyed_tables.additions(batch.rows, place, batch.target.definition, run.audit(batch.upto))
-    run.lakehouse.replace(rows, history.table, on_days(days), history.head, properties)
 
 
 def _add(run: SilverRun, batch: Batch, place: str, properties: Mapping[str, str]) -> None:

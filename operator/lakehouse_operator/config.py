@@ -19,6 +19,7 @@ class Config:
         namespace: where the operator itself, and its Lease, lives.
         identity: of this replica, for the Lease.
         leader_election: whether to wait for the Lease before doing anything.
+        lease: the name of the Lease. Replicas of one name take turns, whatever they care for.
         allowed_endpoints: `host:port` patterns that it may talk to on behalf of pipelines; none means no observation.
         concurrency: how many pipelines are looked at at the same moment.
         metrics_port: where metrics are served; 0 serves none.
@@ -30,6 +31,7 @@ class Config:
     namespace: str = "default"
     identity: str = "local"
     leader_election: bool = True
+    lease: str = "lakehouse-operator"
     allowed_endpoints: tuple[str, ...] = ()
     concurrency: int = 32
     metrics_port: int = 8080
@@ -49,6 +51,7 @@ def read_config(environment: Mapping[str, str] = os.environ) -> Config:
         namespace=environment.get("POD_NAMESPACE", base.namespace),
         identity=environment.get("POD_NAME", socket.gethostname()) + "_" + environment.get("POD_UID", str(os.getpid())),
         leader_election=_flag(environment, "LEADER_ELECTION", default=base.leader_election),
+        lease=environment.get("LEASE_NAME") or base.lease,
         allowed_endpoints=_list(environment.get("ALLOWED_ENDPOINTS", "")),
         concurrency=_number(environment, "CONCURRENCY", base.concurrency, low=1),
         metrics_port=_number(environment, "METRICS_PORT", base.metrics_port),

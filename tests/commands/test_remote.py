@@ -30,7 +30,7 @@ from lakehouse_operator.local.directory import world_directory
 from lakehouse_operator.local.world import cluster_of
 from lakehouse_operator.planning import names
 from lakehouse_operator.planning.pipeline import Problems
-from lakehouse_operator.planning.situation import RESTORE_ANNOTATION, SAVEPOINT_ANNOTATION
+from lakehouse_operator.planning.situation import FORGET_ANNOTATION, RESTORE_ANNOTATION, SAVEPOINT_ANNOTATION
 from lakehouse_operator.planning.structure import read
 
 T = TypeVar("T")
@@ -207,6 +207,14 @@ def test_only_a_recovery_point_that_is_known_can_be_restored(place: Place) -> No
     assert place.pipeline["metadata"]["annotations"][RESTORE_ANNOTATION].startswith("manual-1/")
 
 
+def test_only_a_recovery_point_that_is_known_can_be_given_up(place: Place) -> None:
+    place.report(STATUS)
+    assert "has no recovery point manual-2" in place.lakehouse("forget", NAME, "manual-2").output
+    assert "annotations" not in place.pipeline["metadata"]
+    place.told("forget", NAME, "manual-1")
+    assert place.pipeline["metadata"]["annotations"][FORGET_ANNOTATION].startswith("manual-1/")
+
+
 def test_a_pipeline_is_suspended_and_resumed_and_nothing_else_of_it_changes(place: Place) -> None:
     before = place.pipeline["spec"]
     place.told("suspend", NAME)
@@ -273,3 +281,22 @@ def test_without_a_namespace_that_of_the_kubeconfigs_context_is_meant(
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
     assert CliRunner().invoke(app, ["suspend", NAME]).exit_code == 0
     assert place.pipeline["spec"]["suspend"] is True
+
+
+@pytest.mark.parametrize("place", ["api server"], indirect=True)
+def test_another_context_of_the_kubeconfig_is_meant_where_it_is_named(place: Place, tmp_path: Path) -> None:
+    assert place.control_plane is not None
+    place.report(STATUS)
+    config = yaml.safe_load(place.control_plane.kubeconfig.read_text())
+    (current,) = config["contexts"]
+    config["contexts"].append({"name": "other", "context": {**current["context"], "namespace": place.namespace}})
+    config["clusters"].append({"name": "gone", "cluster": {"server": "https://127.0.0.1:1"}})
+    current["context"]["cluster"] = "gone"  # the current context leads nowhere
+    kubeconfig = tmp_path / "config"
+    kubeconfig.write_text(yaml.safe_dump(config))
+    asked = ["status", NAME, "-o", "json", "--kubeconfig", str(kubeconfig), "--context"]
+    result = CliRunner().invoke(app, [*asked, "other"])
+    assert (result.exit_code, json.loads(result.output)) == (0, place.pipeline["status"])
+    unknown = CliRunner().invoke(app, [*asked, "nowhere"])
+    assert unknown.exit_code == 1
+    assert "nowhere" in unknown.output

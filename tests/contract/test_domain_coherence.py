@@ -86,6 +86,42 @@ SPOILED_SILVER: dict[str, tuple[str, Any, str]] = {
         [{"name": "r", "expression": "true"}, {"name": "r", "expression": "false"}],
         "tables[0].rules[1].name: r is there twice",
     ),
+    "a rule of no kind": ("tables.0.rules.0", {"name": "r"}, "tables[0].rules[0]: give exactly one of expression, "),
+    "a rule of two kinds": (
+        "tables.0.rules.0",
+        {"name": "r", "notNull": {"column": "who"}, "unique": {"columns": ["who"]}},
+        "tables[0].rules[0]: give exactly one of expression, ",
+    ),
+    "an age that sets rows aside": (
+        "tables.0.rules.0",
+        {"name": "r", "freshness": {"maxAgeSeconds": 9}},
+        "tables[0].rules[0].severity: freshness looks at many rows together",
+    ),
+    "bounds upside down": (
+        "tables.0.rules.0",
+        {"name": "r", "range": {"column": "total", "min": 2, "max": 1}},
+        "tables[0].rules[0].range.min: 2 lies above max, 1",
+    ),
+    "no bounds": (
+        "tables.0.rules.0",
+        {"name": "r", "severity": "warn", "rowCount": {}},
+        "tables[0].rules[0].rowCount.min: give min, max or both",
+    ),
+    "a range over a text": (
+        "tables.0.rules.0",
+        {"name": "r", "range": {"column": "who", "min": 1}},
+        "tables[0].rules[0].range.column: who is of type string",
+    ),
+    "a rule over no column": (
+        "tables.0.rules.0",
+        {"name": "r", "notNull": {"column": "x"}},
+        "tables[0].rules[0].notNull.column: there is no column x",
+    ),
+    "rows alike in what is not there": (
+        "tables.0.rules.0",
+        {"name": "r", "severity": "warn", "unique": {"columns": ["x"]}},
+        "tables[0].rules[0].unique.columns[0]: silver.orders has no column x",
+    ),
     "two tables of one name": ("tables.1.name", "silver.orders", "tables[1].name: silver.orders is another table"),
     "a table like a quarantine": (
         "tables.1.name",

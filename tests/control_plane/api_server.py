@@ -194,6 +194,8 @@ def _start(
         f"--service-account-key-file={folder / 'service-accounts.key'}",
         f"--service-account-signing-key-file={folder / 'service-accounts.key'}",
         "--service-cluster-ip-range=10.0.0.0/24",
+        # A pod needs its namespace's default account otherwise, which only a controller manager makes.
+        "--disable-admission-plugins=ServiceAccount",
         *options,
     )
     url = f"https://127.0.0.1:{secure}"

@@ -63,6 +63,7 @@ class SpoiledChange:
 
 _SASL = {"protocol": "SASL_SSL", "mechanism": "PLAIN", "secretRef": {"name": "kafka"}}
 _OWN = {"entryPoint": "local:///opt/jobs/mine.py", "writes": ["silver.mine"]}
+_RULE = "spec__silver__tables__0__rules__0"
 _DIRECTORY = "s3://lakehouse/flink/checkpoints"
 
 
@@ -110,12 +111,30 @@ SPOILED = {
     "dimensions of a job of one's own": Spoiled(
         _roman(spec__silver__tables=..., spec__silver__columns=..., spec__silver__job=_OWN), "dimensions need tables"
     ),
+    "a rule of two kinds": Spoiled(
+        _roman(**{_RULE: {"name": "r", "expression": "true", "notNull": {"column": "status"}}}),
+        "give exactly one of expression, notNull",
+    ),
+    "a rule of no kind": Spoiled(_roman(**{_RULE: {"name": "r"}}), "give exactly one of expression, notNull"),
+    "a table's rule that sets rows aside": Spoiled(
+        _roman(**{_RULE: {"name": "r", "unique": {"columns": ["user_id"]}}}), "severity quarantine sets rows aside"
+    ),
+    "a range without bounds": Spoiled(
+        _roman(**{_RULE: {"name": "r", "range": {"column": "duration_ms"}}}), "give min, max or both"
+    ),
+    "a range upside down": Spoiled(
+        _roman(**{_RULE: {"name": "r", "range": {"column": "duration_ms", "min": 1.5, "max": 1}}}),
+        "min must not lie above max",
+    ),
     "neither models nor a job": Spoiled(_roman(spec__gold__models=...), "give either models"),
     "SQL in two places": Spoiled(
         _roman(spec__gold__models__0__sqlFrom={"configMap": "sql", "key": "a"}), "give either sql or sqlFrom"
     ),
     "a day column of a full model": Spoiled(
         _roman(spec__gold__models__0__dayColumn="day"), "kind incrementalByDay needs dayColumn"
+    ),
+    "a full model that is to be kept": Spoiled(
+        _roman(spec__gold__models__0__whenChanged="keep"), "whenChanged keep belongs only to kind incrementalByDay"
     ),
     "a run's name that is too long": Spoiled(named(run(), "a" * 51), "metadata.name must have at most 50"),
     "an interval that ends before it starts": Spoiled(
@@ -131,6 +150,15 @@ SPOILED = {
     "days for maintenance": Spoiled(
         run(stage="maintenance", sourceRange=..., days={"first": "2026-01-01", "last": "2026-01-01"}),
         "days belong to stage silver or gold",
+    ),
+    "an audit of gold's days": Spoiled(
+        run(
+            stage="gold",
+            reason="manual",
+            sourceRange=...,
+            days={"first": "2026-01-01", "last": "2026-01-01", "audit": {"maxEventsLost": 1}},
+        ),
+        "days.audit belongs to stage silver",
     ),
     "a scheduled run without an interval": Spoiled(run(dataInterval=...), "a run of the schedule needs dataInterval"),
     "a backfill's run that names none": Spoiled(
@@ -172,6 +200,9 @@ SPOILED_CHANGES = {
     ),
     "other stages": SpoiledChange(backfill(), backfill(stages=["silver"]), "stages can't be changed"),
     "another policy": SpoiledChange(backfill(), backfill(reprocess="none"), "reprocess can't be changed"),
+    "other limits of the audit": SpoiledChange(
+        backfill(), backfill(audit={"maxEventsLost": 1}), "audit can't be changed"
+    ),
     "other portions": SpoiledChange(backfill(), backfill(daysPerRun=7), "daysPerRun can't be changed"),
 }
 """One for each rule that compares an object with what it was."""
@@ -200,6 +231,11 @@ WRONG_VALUES = {
     "a JSON path without a root": _roman(spec__silver__columns__0__path="event_type"),
     "a column name that needs quotes": _roman(spec__silver__columns__0__name="Event Type"),
     "an empty expression": _roman(spec__silver__tables__0__rules__0__expression=""),
+    "a bound that is text": _roman(**{_RULE: {"name": "r", "range": {"column": "duration_ms", "min": "0"}}}),
+    "accepted values that are none": _roman(
+        **{_RULE: {"name": "r", "acceptedValues": {"column": "status", "values": []}}}
+    ),
+    "an age without a unit": _roman(**{_RULE: {"name": "r", "severity": "warn", "freshness": {"maxAge": "2 hours"}}}),
     "no tables": _roman(spec__silver__tables=[]),
     "a job from the network": _roman(
         spec__silver={"image": "i", "job": {**_OWN, "entryPoint": "http://example.com/job.py"}}
@@ -208,6 +244,7 @@ WRONG_VALUES = {
     "a snapshot id as a number": run(sourceRange={"upto": 17}),
     "a local time": run(dataInterval={"start": "2026-01-31T05:00:00+01:00", "end": "2026-01-31T06:00:00Z"}),
     "a stage that is none": run(stage="bronze"),
+    "a share above all": backfill(audit={"maxEventsLost": 1.5}),
     "a day without hyphens": backfill(range={"first": "20260101", "last": "2026-01-07"}),
 }
 """Values that the shape of the API refuses."""

@@ -1,13 +1,15 @@
 """FlinkDeployments and SparkApplications on a real API server, with the CRDs as upstream ships them."""
 
 import json
+import subprocess
 
 import pytest
 
 from control_plane.api_server import ControlPlane
 from control_plane.fixtures import new_namespace
+from lakehouse_operator.planning import names
 from lakehouse_operator.planning.definition import build_definition_record
-from lakehouse_operator.planning.flink_manifest import build_flink_deployment
+from lakehouse_operator.planning.flink_manifest import build_flink_deployment, build_state_snapshot
 from lakehouse_operator.planning.pipeline import ValidPipeline
 from lakehouse_operator.planning.plan import Manifest
 from planning import children, examples
@@ -52,6 +54,17 @@ def test_upstream_accepts_every_field_of_the_children(control_plane: ControlPlan
     create(control_plane, build_definition_record(pipeline), namespace)
     for stage in pipeline.stages:
         create(control_plane, children.application(pipeline, stage), namespace)
+
+
+def test_upstream_accepts_every_field_of_a_savepoint_that_is_asked_for(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    pipeline = in_namespace(examples.valid("roman-numerals"), namespace)
+    asked = build_state_snapshot(pipeline, names.savepoint(pipeline.name, "2026-01-31T12:00:00Z"))
+    create(control_plane, asked, namespace)
+    with pytest.raises(subprocess.CalledProcessError, match="unknown field") as refused:
+        create(control_plane, {**asked, "spec": {**asked["spec"], "disposal": True}}, namespace)
+    assert "disposal" in str(refused.value.stderr)
 
 
 def test_an_old_flink_operator_accepts_the_deployment(bare_control_plane: ControlPlane) -> None:

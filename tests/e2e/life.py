@@ -71,8 +71,9 @@ class Life:
             outcome = self.pipeline.run(stage)
             assert outcome["phase"] == "Succeeded", outcome
         checks = self.client.judge(self.document)
-        assert len(checks) > 20
-        assert [check["report"] for check in checks if not check["passed"]] == []
+        assert len(checks) > 20, checks
+        wrong = [check["report"] for check in checks if not check["passed"]]
+        assert not wrong, "\n".join(wrong)
         self.senders += 1
         self.client.start(self.senders)
 

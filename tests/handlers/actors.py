@@ -1,12 +1,15 @@
 """Who else acts on the cluster in these tests: a user, the Flink and the Spark operator. Their lines are scripted."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from lakehouse_operator.cluster.errors import NotFound
 from lakehouse_operator.cluster.kinds import (
     FLINK_DEPLOYMENT,
+    FLINK_STATE_SNAPSHOT,
     LAKEHOUSE_PIPELINE,
     LAKEHOUSE_RUN,
+    POD,
     SPARK_APPLICATION,
     Kind,
 )
@@ -15,7 +18,7 @@ from lakehouse_operator.cluster.port import Cluster, Resource
 NAME = "clicks"
 
 
-def manifest(namespace: str, *, silver: bool = False, **bronze: Any) -> Resource:
+def manifest(namespace: str, *, silver: bool = False, gold: bool = False, **bronze: Any) -> Resource:
     """A small pipeline."""
     spec: dict[str, Any] = {
         "source": {"bootstrapServers": "kafka:9092", "topic": "clicks"},
@@ -29,7 +32,14 @@ def manifest(namespace: str, *, silver: bool = False, **bronze: Any) -> Resource
             **bronze,
         },
     }
-    if silver:
+    if gold:
+        select = "SELECT page, count(*) AS clicks FROM silver.clicks GROUP BY page"
+        spec["gold"] = {
+            "schedule": "30 * * * *",
+            "interval": "1h",
+            "models": [{"name": "gold.pages", "kind": "full", "sql": select}],
+        }
+    if silver or gold:
         spec["silver"] = {
             "image": "spark:1",
             "trigger": {"mode": "clock"},
@@ -118,6 +128,25 @@ class Actors:
             },
         )
 
+    async def flink_gives_up(self) -> None:
+        """The job has failed for good; the Flink operator names what it was started from, and HA metadata stays."""
+        deployment = await self.deployment()
+        status = deployment["status"]
+        job = {**status["jobStatus"], "state": "FAILED"}
+        told = {**status, "observedGeneration": deployment["metadata"]["generation"], "lifecycleState": "FAILED"}
+        await self._tell(FLINK_DEPLOYMENT, deployment, {**told, "jobStatus": job, "error": "the state can't be read"})
+
+    async def savepoint_taken(self, path: str) -> None:
+        """The Flink operator has taken the savepoint that was asked for."""
+        (asked,) = await self.cluster.list_labelled(FLINK_STATE_SNAPSHOT, self.namespace, {})
+        await self._tell(FLINK_STATE_SNAPSHOT, asked, {"state": "COMPLETED", "path": path, "failures": 0})
+
+    async def annotate(self, name: str, value: str, **changes: Any) -> None:
+        """A person annotates the pipeline."""
+        pipeline = manifest(self.namespace, **changes)
+        pipeline["metadata"]["annotations"] = {name: value}
+        await self.cluster.apply(pipeline)
+
     async def follow(self) -> None:
         """The Flink operator notes each change of a running deployment, as it always does."""
         try:
@@ -162,3 +191,26 @@ class Actors:
             "terminationTime": "2026-01-01T01:05:00Z" if state in ("COMPLETED", "FAILED") else None,
         }
         await self._tell(SPARK_APPLICATION, application, status)
+
+    async def pod_ended(
+        self, application: str, *, reason: str, role: str = "driver", says: Mapping[str, Any] | None = None
+    ) -> None:
+        """The kubelet writes how a pod that Spark made for an application has ended."""
+        container, name = f"spark-kubernetes-{role}", f"{application}-{role}"
+        pod = await self.cluster.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {
+                    "name": name,
+                    "namespace": self.namespace,
+                    "labels": {"sparkoperator.k8s.io/app-name": application, "spark-role": role},
+                },
+                "spec": {"containers": [{"name": container, "image": "spark:1"}]},
+            }
+        )
+        ended = {"terminated": {"exitCode": 137, "reason": reason}}
+        containers = [
+            {"name": container, "image": "spark:1", "imageID": "", "ready": False, "restartCount": 0, "state": ended}
+        ]
+        await self._tell(POD, pod, {"phase": "Failed", "containerStatuses": containers, **(says or {})})

@@ -79,7 +79,7 @@ async def test_a_replica_is_ready_while_the_api_server_answers_it_if_only_with_a
             raise answers.pop(0)
 
     time = Time()
-    reach = Reach(Moody(), "one", 60, time)
+    reach = Reach(Moody(), "one", "operator", 60, time)
     ready = []
     for _ in range(3):
         await reach.look()

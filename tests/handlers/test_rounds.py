@@ -1,18 +1,20 @@
 """Whole rounds over a cluster: look, decide, report, act. In memory, and on a real API server with the real CRDs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from cluster.conftest import world
 from cluster.fake_cluster import FakeCluster, Write
 from cluster.worlds import World
 from handlers.actors import NAME, Actors, manifest
+from handlers.rounds import BEGAN, Clock, running, settle
 from lakehouse_operator.cluster.errors import NotFound, Refused
-from lakehouse_operator.cluster.kinds import FLINK_DEPLOYMENT, LAKEHOUSE_PIPELINE, SPARK_APPLICATION
+from lakehouse_operator.cluster.kinds import FLINK_DEPLOYMENT, LAKEHOUSE_PIPELINE, POD, SPARK_APPLICATION, Kind
 from lakehouse_operator.cluster.port import Resource
 from lakehouse_operator.handlers.sight import Sight
 from lakehouse_operator.handlers.tender import Tender
@@ -21,18 +23,7 @@ from lakehouse_operator.planning.situation import START_FRESH_ANNOTATION
 
 __all__ = ["world"]
 
-BEGAN = datetime(2026, 1, 1, 0, 30, tzinfo=UTC)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = BEGAN
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def go(self, **span: float) -> None:
-        self.now += timedelta(**span)
+LHP = LAKEHOUSE_PIPELINE.name
 
 
 @pytest.fixture
@@ -48,27 +39,6 @@ def actors(world: World) -> Actors:
 @pytest.fixture
 def tender(world: World, clock: Clock) -> Tender:
     return Tender(world.cluster, Sight(world.cluster), clock)
-
-
-async def settle(tender: Tender, actors: Actors, clock: Clock, rounds: int = 12) -> float | None:
-    """Rounds, a second apart, until nothing is left to do at once."""
-    pause: float | None = 0.0
-    for _ in range(rounds):
-        pause = await tender.round((actors.namespace, NAME))
-        await actors.follow()
-        if pause is None or pause > 2:
-            return pause
-        clock.go(seconds=max(pause, 1))
-    return pause
-
-
-async def running(tender: Tender, actors: Actors, clock: Clock) -> None:
-    """Bring a created pipeline to rest, with its job running."""
-    await settle(tender, actors, clock)
-    await actors.flink_runs()
-    await settle(tender, actors, clock)
-    clock.go(minutes=3)
-    await settle(tender, actors, clock)
 
 
 async def test_a_new_pipeline_gets_its_flink_deployment_and_says_that_it_reconciles(
@@ -202,6 +172,93 @@ async def test_a_silver_run_is_created_tried_again_and_recorded(tender: Tender, 
     assert layer["completedThrough"] == "2026-01-01T01:00:00Z"
 
 
+PREEMPTED = {
+    "type": "DisruptionTarget",
+    "status": "True",
+    "reason": "PreemptionByScheduler",
+    "lastTransitionTime": "2026-01-01T01:00:00Z",
+}
+
+
+@pytest.mark.parametrize(
+    ("pod", "exit_code", "expected"),
+    [
+        ({"reason": "Error", "says": {"reason": "Evicted", "message": "Low on memory."}}, 137, "Infrastructure"),
+        ({"reason": "Error", "says": {"conditions": [PREEMPTED]}}, 1, "Infrastructure"),
+        ({"reason": "OOMKilled"}, 137, "OutOfMemory"),
+        ({"reason": "Error"}, 137, "Infrastructure"),
+        ({"reason": "OOMKilled", "role": "executor"}, 70, "OutOfMemory"),
+    ],
+)
+async def test_why_an_attempt_failed_is_read_from_its_pods(
+    world: World, clock: Clock, pod: dict[str, Any], exit_code: int, expected: str
+) -> None:
+    actors, tender = Actors(world.outsider, world.namespace), Tender(world.cluster, Sight(world.cluster), clock)
+    await actors.create_pipeline(silver=True)
+    await running(tender, actors, clock)
+    clock.now = BEGAN.replace(hour=1, minute=1)
+    await settle(tender, actors, clock)
+    (attempt,) = await actors.applications()
+    name = attempt["metadata"]["name"]
+    await actors.pod_ended(name, **pod)
+    await actors.spark_says(name, "FAILED", f"driver container failed with ExitCode: {exit_code}, Reason: Error")
+    await settle(tender, actors, clock)
+    (run,) = await actors.runs()
+    first = run["status"]["attempts"][0]
+    assert (first["failureClass"], first["exitCode"]) == (expected, exit_code)
+    assert pod.get("says", {}).get("message", "") in first["message"]
+
+
+async def test_pods_are_listed_once_for_each_failure_and_never_at_rest(clock: Clock) -> None:
+    cluster = Listening(namespaces=("one",), now=clock)
+    actors = Actors(cluster.seen_by("outsider"), "one")
+    tender = Tender(cluster, Sight(cluster), clock)
+    await actors.create_pipeline(silver=True)
+    await running(tender, actors, clock)
+    clock.now = BEGAN.replace(hour=1, minute=1)
+    for number in (1, 2):
+        await settle(tender, actors, clock)
+        attempts = await actors.applications()
+        assert len(attempts) == number
+        await actors.spark_says(attempts[-1]["metadata"]["name"], "FAILED", "driver pod not found")
+        await settle(tender, actors, clock)
+        clock.go(minutes=10)
+    asked = [labels["sparkoperator.k8s.io/app-name"] for kind, labels in cluster.listed if kind == POD]
+    assert asked == [each["metadata"]["name"] for each in attempts]
+
+
+async def test_an_operator_that_may_not_list_pods_judges_without_them(clock: Clock) -> None:
+    cluster = Listening(namespaces=("one",), now=clock)
+    cluster.forbidden = POD
+    actors = Actors(cluster.seen_by("outsider"), "one")
+    tender = Tender(cluster, Sight(cluster), clock)
+    await actors.create_pipeline(silver=True)
+    await running(tender, actors, clock)
+    clock.now = BEGAN.replace(hour=1, minute=1)
+    await settle(tender, actors, clock)
+    (attempt,) = await actors.applications()
+    await actors.spark_says(attempt["metadata"]["name"], "FAILED", "driver container failed with ExitCode: 65")
+    await settle(tender, actors, clock)
+    (run,) = await actors.runs()
+    assert run["status"]["attempts"][0]["failureClass"] == "Data"
+
+
+class Listening(FakeCluster):
+    """Remembers what was listed; one kind may not be."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.listed: list[tuple[Kind, Mapping[str, str]]] = []
+        self.forbidden: Kind | None = None
+
+    @override
+    async def list_labelled(self, kind: Kind, namespace: str | None, labels: Mapping[str, str]) -> list[Resource]:
+        if kind == self.forbidden:
+            raise Refused(f"{kind.plural} is forbidden")
+        self.listed.append((kind, labels))
+        return await super().list_labelled(kind, namespace, labels)
+
+
 def events(cluster: FakeCluster, reason: str) -> list[Resource]:
     """The writes of events with this reason, a repetition being one of them."""
     posted = (write.resource for write in cluster.store.writes)
@@ -267,6 +324,47 @@ async def test_rounds_that_keep_failing_are_told_in_an_event_and_not_each_time(c
         await tender.round(("one", NAME))
         assert len(events(cluster, "ReconcileFailed")) == expected
     assert "exceeded quota" in events(cluster, "ReconcileFailed")[0]["note"]
+
+
+async def test_rounds_that_keep_failing_are_a_condition_until_one_does_all_that_it_should(clock: Clock) -> None:
+    cluster = FakeCluster(namespaces=("one",), now=clock)
+    actors = Actors(cluster.seen_by("outsider"), "one")
+    await actors.create_pipeline()
+    await running(Tender(cluster, Sight(cluster), clock), actors, clock)
+    before = (await actors.pipeline())["status"]
+    await actors.cluster.apply(
+        {
+            "apiVersion": FLINK_DEPLOYMENT.api_version,
+            "kind": FLINK_DEPLOYMENT.name,
+            "metadata": {"name": f"{NAME}-bronze", "namespace": "one"},
+            "spec": {"image": "drifted:2"},
+        }
+    )
+
+    def denied(write: Write) -> None:
+        if write.resource.get("kind") == FLINK_DEPLOYMENT.name:
+            raise Refused("exceeded quota")
+
+    cluster.store.before_write = denied
+    # The operator is started anew in between; it says no less.
+    for tender in (Tender(cluster, Sight(cluster), clock), Tender(cluster, Sight(cluster), clock)):
+        for _ in range(6):
+            await tender.round(("one", NAME))
+            clock.go(seconds=30)
+        assert (await actors.condition("ReconcileFailed"), await actors.condition("Ready")) == ("True", "False")
+    statuses = [write for write in cluster.store.writes if write.verb == "status" and write.resource["kind"] == LHP]
+    told = [write.resource["status"] for write in statuses if "ReconcileFailed" in str(write.resource["status"])]
+    assert len(told) == 1, "written when it began, and not in each round"
+    assert "exceeded quota" in str(told[0]["conditions"])
+
+    cluster.store.before_write = None
+    await tender.round(("one", NAME))
+    assert await actors.condition("ReconcileFailed") is None
+    for _ in range(2):
+        await settle(tender, actors, clock)
+    assert await actors.condition("Ready") == "True"
+    after = (await actors.pipeline())["status"]
+    assert {**after, "conditions": None} == {**before, "conditions": None}
 
 
 async def test_a_refused_change_is_explained_and_what_runs_goes_on(

@@ -17,7 +17,7 @@ from lakehouse_operator.cluster.gather import gather
 from lakehouse_operator.cluster.kinds import FLINK_DEPLOYMENT, LAKEHOUSE_PIPELINE
 from lakehouse_operator.handlers.sight import Sight
 from lakehouse_operator.handlers.tender import Tender
-from lakehouse_operator.observation import observe
+from lakehouse_operator.observation import clients
 from lakehouse_operator.observation.observe import Look, Observer
 from lakehouse_operator.planning.observed import Observation
 
@@ -59,8 +59,8 @@ async def observing(actors: Actors) -> dict[str, Any]:
 
 
 def no_part_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observe, "open_catalog", broken)
-    monkeypatch.setattr(observe, "KafkaObserver", broken)
+    monkeypatch.setattr(clients, "open_catalog", broken)
+    monkeypatch.setattr(clients, "KafkaObserver", broken)
 
 
 def the_observer_fails(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,7 @@ import yaml
 from control_plane.api_server import REPOSITORY
 from helm.chart import CHART, SAMPLE, HelmRefused, Manifest, helm, is_hook, of_kind, render
 from helm.matrix import EVERYTHING, MATRIX, NOTHING
-from lakehouse_operator.config import read_config
-from lakehouse_operator.handlers.health import LEASE_NAME
+from lakehouse_operator.config import Config, read_config
 from lakehouse_operator.metrics import REGISTRY
 
 VALUES = (CHART / "values.yaml").read_text()
@@ -185,16 +184,20 @@ def test_without_metrics_none_are_served() -> None:
     assert [each["name"] for each in container["ports"]] == ["health"]
 
 
-def test_the_lease_of_the_role_is_the_one_that_the_operator_asks_for() -> None:
+@pytest.mark.parametrize(("values", "lease"), [({}, Config().lease), ({"leaseName": "other"}, "other")])
+def test_the_lease_of_the_role_is_the_one_that_the_operator_asks_for(values: dict[str, str], lease: str) -> None:
+    rendered = render({"leaderElection": values})
     named = [
         name
-        for role in of_kind(render(), "Role")
+        for role in of_kind(rendered, "Role")
         for rule in role["rules"]
         if rule["resources"] == ["leases"]
         for name in rule.get("resourceNames", [])
     ]
-    assert named == [LEASE_NAME]
-    assert f'LEASE_NAME = "{LEASE_NAME}"' in (CHART / "files" / "check.py").read_text()
+    pods = [each["spec"]["template"]["spec"] for each in of_kind(rendered, "Deployment")]
+    pods += [each["spec"] for each in of_kind(rendered, "Pod")]
+    told = [e["value"] for pod in pods for c in pod["containers"] for e in c["env"] if e["name"] == "LEASE_NAME"]
+    assert (named, told) == ([lease], [lease, lease])
 
 
 def test_the_service_finds_the_operators_pods_and_no_others() -> None:

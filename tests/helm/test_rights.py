@@ -92,6 +92,10 @@ async def a_pipelines_life(team: Actors) -> None:
     async def has_application() -> bool:
         return bool(await team.applications())
 
+    async def is_judged() -> bool:
+        attempts = [each for run in await team.runs() for each in run.get("status", {}).get("attempts", ())]
+        return any(each.get("failureClass") for each in attempts)
+
     async def has_plan() -> bool:
         (backfill,) = await team.cluster.list_labelled(LAKEHOUSE_BACKFILL, team.namespace, {})
         return "phase" in backfill.get("status", {})
@@ -100,6 +104,9 @@ async def a_pipelines_life(team: Actors) -> None:
         return await team.cluster.list_labelled(LAKEHOUSE_PIPELINE, team.namespace, {}) == []
 
     await eventually(has_application)
+    (attempt, *_) = await team.applications()
+    await team.spark_says(attempt["metadata"]["name"], "FAILED", "driver container failed with ExitCode: 69")
+    await eventually(is_judged)
     await eventually(has_plan)
     uid = (await team.pipeline())["metadata"]["uid"]
     await team.cluster.delete(LAKEHOUSE_PIPELINE, team.namespace, NAME, uid)

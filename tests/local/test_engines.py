@@ -13,6 +13,7 @@ from lakehouse_operator.local.engines import EngineMissing, Engines
 from lakehouse_operator.local.processes import Processes, ProcessFailed
 from lakehouse_operator.local.spark import result_line
 from lakehouse_operator.local.topics import LiveCount, Topics, lag
+from lakehouse_operator.observation.kafka import KafkaObserver, KafkaUnreadable
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,28 @@ def test_a_broker_keeps_topics_records_and_committed_offsets_over_a_restart(
     committed = topics.committed("group", "events")
     assert committed == {0: 0, 1: 2}
     assert lag(topics.ends("events"), committed) == 1
+
+
+def test_the_offsets_of_a_group_are_asked_for_while_the_broker_is_not_yet_its_coordinator(
+    engines: Engines, processes: Processes, tmp_path: Path
+) -> None:
+    """The first question after a start is answered by "not the coordinator", which an AdminClient does not survive."""
+    broker = kafka.start(processes, engines, tmp_path / "kafka")
+    broker.wait_until_ready()
+    topics = Topics(broker.bootstrap_servers)
+    topics.create("events", partitions=2, timestamps="LogAppendTime")
+    observer = KafkaObserver({"bootstrap.servers": broker.bootstrap_servers})
+
+    def seen() -> bool:
+        try:
+            progress = observer.progress("events", "nobody")
+        except KafkaUnreadable:
+            return False
+        assert [(each.partition, each.committed, each.end) for each in progress] == [(0, 0, 0), (1, 0, 0)]
+        return True
+
+    broker.process.until(seen, what="answering for the group", seconds=60)
+    assert topics.committed("nobody", "events") == {0: 0, 1: 0}
 
 
 def test_only_committed_records_are_counted(engines: Engines, processes: Processes, tmp_path: Path) -> None:

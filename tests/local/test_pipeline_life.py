@@ -1,5 +1,6 @@
 """The life of a pipeline on one machine: the planner of the cluster, real engines, real kills, and the oracle."""
 
+import asyncio
 import json
 import os
 import re
@@ -8,12 +9,15 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import pyarrow.dataset as ds
 import pytest
 
+from lakehouse_operator.cluster.kinds import LAKEHOUSE_BACKFILL
 from lakehouse_operator.local import engines as find_engines
 from lakehouse_operator.local import world as worlds
 from lakehouse_operator.local.catalog import LocalCatalog
@@ -32,11 +36,16 @@ from lakehouse_operator.reference.traffic import DAY_MS, Traffic
 WORLD = "test-life"
 NAME = "roman-numerals"
 TOPIC = "roman-numeral-events"
+BRONZE = "bronze.conversion_events"
 EVENTS = 40_000
 END_MS = 1_769_904_000_000
 """The stream ends with January 2026."""
-DEADLINE_SECONDS = 1200
+DEADLINE_SECONDS = 1800
 RUNNING = ("Running", "Soaking")
+STALE = {("silver", "Rewind"), ("gold", "Rewind")}
+"""What a rewind leaves behind."""
+WATCHED_BRIEFLY = "    upgrade: {soak: {duration: 0s}}\n    flinkConfiguration: {}\n"
+"""So that a revision is good once it has completed a checkpoint, and there is one to return to."""
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +98,9 @@ class Life:
         stream = self.status.get("stream", {})
         return stream.get("jobId") if stream.get("state") in RUNNING else None
 
+    def condition(self, kind: str) -> str | None:
+        return next((each["status"] for each in self.status.get("conditions", ()) if each["type"] == kind), None)
+
     def kill(self, name: str) -> None:
         [record] = [record for _, record in recorded(self.directory.records) if record.name == name]
         os.kill(record.process.pid, signal.SIGKILL)
@@ -114,12 +126,57 @@ class Life:
         self.until(lambda: told().get("phase") in ("Succeeded", "Failed"), f"{asked} is over", seconds=400)
         return told()
 
-    def rows(self, table: str = "bronze.conversion_events") -> int:
+    @contextmanager
+    def catalog(self) -> Iterator[LocalCatalog]:
         catalog = LocalCatalog(self.directory, "lakehouse")
         try:
-            return catalog.rows_of_summary(table)
+            yield catalog
         finally:
             catalog.close()
+
+    def rows(self, table: str = BRONZE) -> int:
+        with self.catalog() as catalog:
+            return catalog.rows_of_summary(table) if table == BRONZE else catalog.count(table)
+
+    def lose(self, day: str, table: str, column: str) -> int:
+        """Somebody deletes a day of a table; answers how many rows that were."""
+        before, following = self.rows(table), date.fromisoformat(day) + timedelta(days=1)
+        midnight = "" if column.endswith("date") else "T00:00:00+00:00"
+        with self.catalog() as catalog:
+            found = catalog.find(table)
+            assert found is not None
+            found.delete(f"{column} >= '{day}{midnight}' and {column} < '{following}{midnight}'")
+        return before - self.rows(table)
+
+    def head(self) -> int:
+        with self.catalog() as catalog:
+            return catalog.head(BRONZE) or 0
+
+    def tags(self) -> dict[str, int]:
+        with self.catalog() as catalog:
+            found = catalog.find(BRONZE)
+            return {name: ref.snapshot_id for name, ref in found.refs().items()} if found else {}
+
+    def is_ancestor(self, snapshot: int, of: int | None = None) -> bool:
+        """Whether a snapshot of bronze is an ancestor of another one; of the head, if none is named."""
+        with self.catalog() as catalog:
+            found = catalog.find(BRONZE)
+            assert found is not None
+            at = of if of is not None else catalog.head(BRONZE)
+            while at is not None and at != snapshot:
+                seen = found.snapshot_by_id(at)
+                at = seen.parent_snapshot_id if seen else None
+            return at == snapshot
+
+    def restored_from(self) -> str | None:
+        """The path that the job was started from."""
+        rest = FlinkRest(self.world.flink_url(NAME) or "")
+        restored = rest.get(f"/jobs/{self.status['stream']['jobId']}/checkpoints")["latest"]["restored"]
+        return cast("str | None", restored["external_path"] if restored else None)
+
+    def backfill(self, name: str) -> dict[str, Any]:
+        found = asyncio.run(self.world.cluster.read(LAKEHOUSE_BACKFILL, worlds.NAMESPACE, name))
+        return cast("dict[str, Any]", found.get("status", {}))
 
 
 class Sending:
@@ -165,11 +222,12 @@ class Sending:
 
 
 @pytest.mark.timeout(DEADLINE_SECONDS)
-def test_edits_kills_and_a_new_start_lose_nothing_and_double_nothing(
+def test_edits_kills_rewinds_and_a_new_start_lose_nothing_and_double_nothing(
     engines: Engines, directory: WorldDirectory, tmp_path: Path
 ) -> None:
     manifest = tmp_path / "pipeline.yaml"
-    manifest.write_text((engines.root / "examples" / "roman-numerals.yaml").read_text())
+    text = (engines.root / "examples" / "roman-numerals.yaml").read_text()
+    manifest.write_text(text.replace("    restart: {", f"{WATCHED_BRIEFLY}    restart: {{"))
     life = Life(engines, directory, manifest)
     assert "Soaking" in life.up()
     first = life.job
@@ -190,22 +248,26 @@ def test_edits_kills_and_a_new_start_lose_nothing_and_double_nothing(
         second = life.job
         assert second not in {None, first}
         points = life.status["recoveryPoints"]
-        assert [(point["trigger"], point["proven"]) for point in points] == [("upgrade", True)]
+        assert (points[0]["trigger"], points[0]["proven"]) == ("upgrade", True)
         assert points[0]["bronzeSnapshot"]
-        rest = FlinkRest(life.world.flink_url(NAME) or "")
-        restored = rest.get(f"/jobs/{second}/checkpoints")["latest"]["restored"]
-        assert restored["external_path"] == points[0]["path"]
-        goes_on()
-
-        life.kill("flink-jobmanager")
-        life.until(lambda: life.job not in {None, second}, "the job is recovered")
+        assert life.restored_from() == points[0]["path"]
         goes_on()
 
         silver = life.run("silver")
         assert silver["phase"] == "Succeeded", silver
+        goes_back_to(life, points[0])
+        goes_on()
+
+        before = life.job
+        life.kill("flink-jobmanager")
+        life.until(lambda: life.job not in {None, before}, "the job is recovered")
+        goes_on()
+
+        returns_from_a_revision_that_crashes(life)
+        goes_on()
 
         life.kill("operator")  # and with it all that it has started
-        life.up()
+        life.up(flinkConfiguration="{}")
         goes_on()
         sending.finish()
     finally:
@@ -224,14 +286,16 @@ def test_edits_kills_and_a_new_start_lose_nothing_and_double_nothing(
     for stage in ("silver", "gold"):
         outcome = life.run(stage)
         assert outcome["phase"] == "Succeeded", outcome
+    a_backfill_renews_what_is_stale(life)
+
     catalog = LocalCatalog(directory, valid.spec.catalog.name)
     seen = demo_world.World(
         engines=engines, directory=directory, processes=cast("Any", None), operator=cast("Any", None), world=life.world,
         topics=topics, catalog=catalog, pipeline=valid,
     )  # fmt: skip
-    found = findings.gather(seen)
+    found = findings.gather(seen, rewound=True)
     catalog.close()
-    assert [check.name for check in found.checks if not check.passed] == []
+    assert [check.report() for check in found.checks if not check.passed] == []
     assert found.produced > EVENTS
     truth = ds.dataset(sorted(map(str, (directory.root / "truth").glob("truth-*.parquet")))).to_table(columns=["kind"])[
         "kind"
@@ -240,6 +304,59 @@ def test_edits_kills_and_a_new_start_lose_nothing_and_double_nothing(
     assert kinds - set(truth.unique().to_pylist()) == set(), "every kind of event went through all engines"
 
     assert "operator" in life.lakehouse("local", "down", WORLD)
+
+
+def goes_back_to(life: Life, point: dict[str, Any]) -> None:
+    """A person restores the stream to a recovery point: bronze is rolled back with it, and what followed is stale."""
+    before, head = life.job, life.head()
+    life.lakehouse("restore", NAME, point["name"], "--world", WORLD)
+    life.until(lambda: life.job not in {None, before}, "it has gone back")
+    assert life.restored_from() == point["path"]
+    tags = life.tags()
+    discarded = [snapshot for tag, snapshot in tags.items() if tag.startswith("discarded-")]
+    assert int(point["bronzeSnapshot"]) in tags.values()
+    assert len(discarded) == 1, "the discarded head is kept under a tag"
+    assert life.is_ancestor(int(point["bronzeSnapshot"]))
+    assert not life.is_ancestor(discarded[0])
+    assert life.is_ancestor(head, of=discarded[0])
+    assert {(each["stage"], each["reason"]) for each in life.status["stale"]} == STALE
+
+
+def returns_from_a_revision_that_crashes(life: Life) -> None:
+    """A change that passes every check and can't restore the state: the last good revision goes on, by itself."""
+    good = life.status["stream"]["lastGood"]["revision"]
+    told = life.up(code=1, flinkConfiguration="{pipeline.max-parallelism: '7'}")
+    assert "was rolled back" in told
+    life.until(lambda: life.condition("StreamRunning") == "True", "the good revision runs")
+    assert life.status["stream"]["revision"] == good
+    assert life.status["recoveryPoints"][0]["trigger"] == "upgrade"
+    assert life.restored_from() == life.status["recoveryPoints"][0]["path"]
+
+
+def a_backfill_renews_what_is_stale(life: Life) -> None:
+    """What the rewind left behind, and a day that somebody lost, is put together again once a person approves it."""
+    stale = life.status["stale"]
+    assert {(each["stage"], each["reason"]) for each in stale} == STALE
+    first, last = min(each["first"] for each in stale), max(each["last"] for each in stale)
+    facts = life.rows("silver.conversions")
+    assert life.lose(last, "silver.conversions", "event_time") > 0
+    assert life.lose(last, "gold.fact_conversions", "event_date") > 0
+    days = ("--from", first, "--to", last, "--days-per-run", "30")
+    asked = life.lakehouse("backfill", NAME, *days, "--world", WORLD).split()[2]
+    life.until(lambda: life.backfill(asked).get("phase") == "Proposed", "it is planned")
+    assert [
+        (each["stage"], each["first"], each["last"], each["state"]) for each in life.backfill(asked)["intervals"]
+    ] == [
+        ("silver", first, last, "Planned"),
+        ("gold", first, last, "Planned"),
+    ]
+    life.lakehouse("approve", asked, "--world", WORLD)
+    life.until(lambda: "suspend" in life.backfill(asked).get("message", ""), "it waits while all is suspended")
+    life.lakehouse("resume", NAME, "--world", WORLD)
+    life.until(lambda: life.backfill(asked).get("phase") in ("Succeeded", "Failed"), "it is over", seconds=400)
+    assert life.backfill(asked)["phase"] == "Succeeded", life.backfill(asked)
+    assert life.rows("silver.conversions") == facts
+    life.until(lambda: not life.status.get("stale"), "nothing is stale any more")
 
 
 def test_a_manifest_that_is_refused_starts_nothing_and_names_the_field(

@@ -128,7 +128,6 @@ def application(name: str, state: str, **changes: Any) -> Application:
         state=state,
         message=None,
         exit_code=None,
-        pod_reason=None,
         started_at=None,
         finished_at=None,
     )

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from lakehouse_operator.api.run import AuditLimits
 from lakehouse_operator.planning.backfill import BackfillDecision, Definition, decide_backfill
 from lakehouse_operator.planning.due import NewRun
 from lakehouse_operator.planning.ledger import entries
@@ -52,6 +53,16 @@ def test_approved_it_runs_as_many_as_allowed_from_one_pinned_snapshot() -> None:
         (("2026-03-02", "2026-03-02"), 7),
     ]
     assert decision.status.source_snapshot == "7"
+
+
+def test_the_limits_of_the_audit_travel_with_silvers_runs() -> None:
+    (plain,) = decide(backfill(approved=True)).start
+    assert plain.audit is None
+    asked = backfill(approved=True, audit={"maxEventsLost": 1.0}, range={"first": "2026-03-01", "last": "2026-03-01"})
+    (silver,) = decide(asked).start
+    assert silver.audit == AuditLimits(max_events_lost=1.0)
+    (gold,) = decide(asked, of(silver, "Succeeded")).start
+    assert (gold.stage, gold.audit) == ("gold", None)
 
 
 def test_once_approved_it_computes_all_its_days_with_the_definition_of_then() -> None:

@@ -174,7 +174,7 @@ class World:
             assert self.runs[run].status["phase"] not in FINAL, "an attempt of a run that is over"
             self.applications[name] = Application(
                 name=name, uid=f"uid-{next(self.numbers)}", run=run, attempt=number, state="", message=None,
-                exit_code=None, pod_reason=None, started_at=None, finished_at=None,
+                exit_code=None, started_at=None, finished_at=None,
             )  # fmt: skip
 
     def by_hand(self, spec: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from lakehouse_operator.planning.change import classify, worst
 from lakehouse_operator.planning.child import wanted_revision
+from lakehouse_operator.planning.explain import explain_change
 from planning.examples import raw, valid
 
 
@@ -51,6 +52,67 @@ def test_a_new_column_and_a_dropped_model_are_single_changes():
     column = {"name": "referrer", "type": "string", "path": "$.referrer"}
     assert changes(spec__silver__columns__13=column) == {"spec.silver.columns[referrer]": ("hot", ("silver", "gold"))}
     assert list(changes(spec__gold__models__8=...)) == ["spec.gold.models[gold.popular_numbers]"]
+
+
+TABLE = "spec__silver__tables__0__columns"
+
+
+@pytest.mark.parametrize(
+    ("how", "path", "says"),
+    [
+        (
+            {f"{TABLE}__7": ...},
+            "tables[silver.conversions].columns[error_code]",
+            "can't be dropped or renamed: old rows",
+        ),
+        (
+            {f"{TABLE}__7__name": "code"},
+            "tables[silver.conversions].columns[error_code]",
+            "Keep it, with the expression",
+        ),
+        (
+            {f"{TABLE}__4__type": "int"},
+            "tables[silver.conversions].columns[input_number]",
+            "as long, which can't become",
+        ),
+        (
+            {f"{TABLE}__8__type": "string"},
+            "tables[silver.conversions].columns[duration_ms]",
+            "which can't become string",
+        ),
+        (
+            {"spec__silver__dimensions__0__tracked": ["user_plan", "user_country"]},
+            "dimensions[silver.dim_users].tracked[user_email_domain]",
+            "declare a table of another name",
+        ),
+    ],
+)
+def test_columns_that_a_table_can_not_follow_are_refused_with_the_plan_that_works(how, path, says):
+    before, after = valid("roman-numerals"), valid("roman-numerals", spec__gold=..., **how)
+    (refused,) = [each for each in classify(before, after) if each.is_refused]
+    assert refused.path == f"spec.silver.{path}"
+    assert says in refused.refused
+    *lines, whole = explain_change(before, after)
+    assert whole == "In all: it is refused, because a table that is there can't follow it."
+    assert any(refused.refused in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {f"{TABLE}__12": {"name": "referrer", "type": "string", "expression": "event_type"}},
+        {f"{TABLE}__11__type": "long"},
+        {f"{TABLE}__7__expression": "cast(null as string)"},
+        {"spec__silver__columns__12__type": "string", f"{TABLE}__11__expression": "1"},
+        {"spec__silver__columns__6__required": True},
+        {"spec__silver__tables__0__name": "silver.other", "spec__silver__dimensions__0__source": "silver.other"},
+    ],
+    ids=["a new column", "a wider one", "one no longer filled", "another reading", "required", "another table"],
+)
+def test_columns_that_a_table_can_follow_are_accepted(how):
+    changed = classify(valid("roman-numerals"), valid("roman-numerals", spec__gold=..., **how))
+    assert changed
+    assert not any(each.is_refused for each in changed)
 
 
 def test_what_is_equal_to_a_default_is_no_change():

@@ -20,8 +20,17 @@ POLICY = RetryPolicy(backoff=timedelta(seconds=30), max_backoff=timedelta(minute
         ({"message": "driver container failed with ExitCode: 69, Reason: Error"}, "Infrastructure"),
         ({"message": "driver container failed with ExitCode: 143, Reason: Error"}, "Infrastructure"),
         ({"message": "driver container failed with ExitCode: 137, Reason: OOMKilled"}, "OutOfMemory"),
+        ({"message": "driver container failed with ExitCode: 137, Reason: Error"}, "Infrastructure"),
         ({"exit_code": 137, "pod_reason": "OOMKilled", "message": "Error"}, "OutOfMemory"),
-        ({"exit_code": 137, "pod_reason": "Evicted", "message": "The node was low on memory"}, "Infrastructure"),
+        ({"message": "driver container failed with ExitCode: 52, Reason: Error"}, "OutOfMemory"),
+        ({"exit_code": 137, "pod_reason": "Evicted", "message": "Error"}, "Infrastructure"),
+        ({"exit_code": 1, "pod_reason": "PreemptionByScheduler", "message": "Error"}, "Infrastructure"),
+        ({"exit_code": 137, "pod_reason": "DeletionByTaintManager", "message": "Error"}, "Infrastructure"),
+        ({"exit_code": 137, "pod_reason": "ContainerStatusUnknown", "message": "Error"}, "Infrastructure"),
+        ({"exit_code": 1, "pod_reason": "Error", "message": "Error"}, "Code"),
+        ({"exit_code": 70, "executor_out_of_memory": True, "message": "Error"}, "OutOfMemory"),
+        ({"exit_code": 64, "executor_out_of_memory": True, "message": "Error"}, "Code"),
+        ({"exit_code": 65, "executor_out_of_memory": True, "message": "Error"}, "Data"),
         ({"message": "failed to run spark-submit: exit status 1"}, "Infrastructure"),
         ({"message": "driver pod not found"}, "Infrastructure"),
         ({"message": None}, "Infrastructure"),
@@ -29,6 +38,12 @@ POLICY = RetryPolicy(backoff=timedelta(seconds=30), max_backoff=timedelta(minute
 )
 def test_each_failure_has_its_class(seen: dict[str, Any], expected: str) -> None:
     assert classify(application("run-a1", "FAILED", **seen)).failure == expected
+
+
+def test_what_kubernetes_says_of_the_pod_is_told() -> None:
+    seen = application("run-a1", "FAILED", exit_code=137, pod_reason="Evicted", pod_message="Low on memory.")
+    told = classify(seen).message
+    assert told == "the driver's pod was ended: Evicted (Low on memory.); the Spark operator gives no reason"
 
 
 def test_the_wait_doubles_up_to_its_limit() -> None:

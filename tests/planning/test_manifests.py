@@ -164,6 +164,13 @@ def test_what_would_lose_data_is_set_and_the_user_can_add_what_is_harmless() -> 
     assert "$internal.pipeline.job-id" not in configuration
 
 
+def test_flinks_configuration_can_be_written_as_a_tree() -> None:
+    """The Flink operator nests the keys: of `s3.endpoint` and `s3.endpoint.region` only one would be left."""
+    keys = sorted(build_flink_deployment(roman())["spec"]["flinkConfiguration"])
+    assert [(key, other) for key in keys for other in keys if other.startswith(f"{key}.")] == []
+    assert "fs.s3a.endpoint.region" in keys
+
+
 def test_a_pipeline_without_savepoints_has_no_savepoint_directory() -> None:
     pipeline = examples.valid(
         "minimal",

@@ -12,6 +12,7 @@ from lakehouse_operator.planning.plan import SaveRecord
 from lakehouse_operator.planning.points import resolve
 from lakehouse_operator.planning.reconcile import reconcile
 from lakehouse_operator.planning.situation import (
+    FORGET_ANNOTATION,
     RESTORE_ANNOTATION,
     RESTORE_ANYWAY_ANNOTATION,
     RETRY_ANNOTATION,
@@ -190,9 +191,7 @@ def test_a_restore_takes_stream_and_bronze_back_together_and_marks_the_days():
     assert head not in [commit.id for commit in back.table]
     assert [name for name in back.tags if name.startswith("discarded-")]
     assert back.record.stale_days == ("2026-01-31",)
-    assert back.status["stale"] == [
-        {"first": "2026-01-31", "last": "2026-01-31", "stage": "silver", "reason": "Rewind"}
-    ]
+    assert "stale" not in back.status, "this pipeline has no layer that could be"
     back.go(rounds=3)
     assert back.missing_or_doubled() is None
     assert back.kafka_end == int(back.table[-1].properties["span"].split("-")[1]), "everything is read again"
@@ -237,6 +236,57 @@ def test_days_that_a_run_computes_anew_after_the_rewind_are_no_longer_stale():
     assert stale_after(silver_days(back, phase="Failed")) == stale
     assert stale_after(silver_days(back, stage="gold")) == stale, "it read the silver that is stale"
     assert stale_after(silver_days(back, snapshot=discarded)) == stale, "it read what was discarded"
+
+
+def days_left_by_a_restore(back, change):
+    """The stale days after going back to the first point. Each commit is seen changed, by how new it is: 0, 1..."""
+    newest = [commit.id for commit in reversed(back.table)]
+    really = back.see
+
+    def see():
+        seen = really()
+        bronze = seen.observation.tables[TABLE]
+        # What is committed while the stream stops holds no rows.
+        commits = tuple(
+            change(newest.index(each.id), each) if each.id in newest else replace(each, event_days=())
+            for each in bronze.commits
+        )
+        tables = {**seen.observation.tables, TABLE: replace(bronze, commits=commits)}
+        return replace(seen, observation=replace(seen.observation, tables=tables))
+
+    back.see = see
+    back.annotations[RESTORE_ANNOTATION] = back.record.points[0].name
+    until(until(back, "Rewinding"), "Running")
+    return back.record.stale_days
+
+
+def test_the_stale_days_are_those_that_the_discarded_files_tell():
+    told = {0: ("2026-01-07",), 1: ("2026-01-05", "2026-01-07"), 2: ()}
+    days = days_left_by_a_restore(
+        rewindable(), lambda age, commit: replace(commit, event_days=told.get(age, ("2026-01-06",)))
+    )
+    assert days == ("2026-01-05", "2026-01-06", "2026-01-07")
+
+
+def test_a_rewrite_by_maintenance_makes_no_day_stale():
+    def change(age, commit):
+        if age == 0:
+            return replace(commit, event_days=("2025-06-01",), operation="replace")
+        return replace(commit, event_days=("2026-01-06",))
+
+    assert days_left_by_a_restore(rewindable(), change) == ("2026-01-06",)
+
+
+def test_a_stream_that_was_behind_leaves_the_days_that_its_records_arrived_on():
+    back = rewindable()
+    point = back.record.points[0].bronze_snapshot
+
+    def change(_, commit):
+        # Nobody looked how far the point's own rows had arrived; it was committed long after that.
+        arrived = None if commit.id == point else START - timedelta(days=2)
+        return replace(commit, kafka_timestamp_max=arrived)
+
+    assert (START - timedelta(days=2)).date().isoformat() in days_left_by_a_restore(back, change)
 
 
 def test_a_restore_is_carried_out_once():
@@ -452,3 +502,62 @@ def test_when_the_metadata_is_gone_it_goes_back_to_the_newest_proven_point():
     assert lost.stateless_starts == []
     lost.go(rounds=3)
     assert lost.missing_or_doubled() is None
+
+
+# --- giving up --------------------------------------------------------------------------------------------------------
+
+
+def by_hand(made):
+    """The names of the points that a person asked for."""
+    return [point.name for point in made.record.points if point.trigger == "manual"]
+
+
+def asked_for(made, token):
+    made.annotations[SAVEPOINT_ANNOTATION] = token
+    for _ in range(6):
+        made.produce(10)
+        made.go()
+
+
+def with_two_by_hand():
+    made = at_rest()
+    asked_for(made, "1")
+    asked_for(made, "2")
+    return made
+
+
+def test_a_point_that_a_person_gives_up_goes_with_its_tag():
+    made = with_two_by_hand()
+    first, second = by_hand(made)
+    made.annotations[FORGET_ANNOTATION] = f"{first}/1"
+    made.go(rounds=2)
+    assert by_hand(made) == [second]
+    assert f"recovery-{first}" not in made.tags
+    assert f"recovery-{second}" in made.tags
+
+
+def test_the_newest_proven_point_is_not_given_up_before_there_is_another():
+    made = with_two_by_hand()
+    newest = by_hand(made)[-1]
+    made.annotations[FORGET_ANNOTATION] = f"{newest}/1"
+    made.go(rounds=2)
+    assert newest in by_hand(made)
+    assert made.condition("RequestRefused")["reason"] == "RecoveryPointNeeded"
+    asked_for(made, "3")
+    assert newest not in by_hand(made)
+    assert not made.condition("RequestRefused")
+
+
+def test_a_head_that_a_rewind_discarded_is_kept_for_a_week():
+    back = rewindable()
+    back.annotations[RESTORE_ANNOTATION] = back.record.points[0].name
+    until(until(back, "Rewinding"), "Running")
+    back.go()
+    assert [head.tag for head in back.record.discarded] == [tag for tag in back.tags if tag.startswith("discarded-")]
+    back.now += timedelta(days=6, hours=23)
+    back.go(rounds=2)
+    assert len(back.record.discarded) == 1
+    back.now += timedelta(hours=2)
+    back.go(rounds=2)
+    assert [tag for tag in back.tags if tag.startswith("discarded-")] == []
+    assert back.record.discarded == ()

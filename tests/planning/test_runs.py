@@ -6,7 +6,7 @@ from typing import Any
 
 from lakehouse_operator.planning.failure import RetryPolicy
 from lakehouse_operator.planning.observed import Application, RunObject
-from lakehouse_operator.planning.runs import RunPolicy, Step, advance, cancel
+from lakehouse_operator.planning.runs import RunPolicy, Step, advance, asks_why, cancel
 from planning.batch_builders import application, at, fresh
 
 POLICY = RunPolicy(retry=RetryPolicy(), timeout=timedelta(hours=6), driver_memory_mib=1024, executor_memory_mib=2048)
@@ -109,3 +109,15 @@ def test_cancelling_stops_what_runs_and_is_final() -> None:
     assert done.stop is not None
     assert done.status.phase == "Cancelled"
     assert step(after(run, done), application(FIRST, "FAILED")).status.phase == "Cancelled"
+
+
+def test_why_an_attempt_failed_is_asked_until_it_is_written_down_and_never_again() -> None:
+    ended = application(FIRST, "FAILED")
+    assert asks_why(running(), ended)
+    assert not asks_why(running(), application(FIRST, "RUNNING"))
+    assert not asks_why(running(), application(FIRST, "COMPLETED"))
+    for exit_code in (69, 65):  # tried again later; given up
+        run, _ = failed(exit_code=exit_code)
+        assert not asks_why(run, ended)
+        later = after(run, step(run, ended, now=NOW + timedelta(hours=1)))
+        assert not asks_why(later, ended), "an earlier attempt"

@@ -6,6 +6,7 @@ import pytest
 
 from lakehouse_contract.decoding import from_json, to_json
 from lakehouse_contract.settings import (
+    AuditLimits,
     BronzeSettings,
     CatalogSettings,
     CheckpointSettings,
@@ -130,16 +131,23 @@ def test_a_run_tells_its_job_what_it_is_for() -> None:
     told = job_settings.run_settings("a-run", spec)
     assert told.days is not None
     assert (told.days.first, told.days.last, told.days.at_snapshot) == ("2026-01-01", "2026-01-02", 99)
+    assert told.days.audit == AuditLimits(), "the API's defaults are the contract's"
+    days = {**days, "audit": {"maxEventsLost": 0.25, "maxNullIncrease": 1}}
+    spec = children.run_spec(roman(), "silver", sourceRange=None, reason="manual", dataInterval=None, days=days)
+    told = job_settings.run_settings("a-run", spec)
+    assert told.days is not None
+    assert told.days.audit == AuditLimits(max_events_lost=0.25, max_null_increase=1.0)
 
 
 def test_maintenance_covers_every_table_that_the_pipeline_writes() -> None:
     pipeline = roman(spec__maintenance={"compaction": {"targetFileSize": "128Mi"}, "expiry": {"enabled": False}})
     settings = job_settings.maintenance_settings(pipeline, RUN)
-    assert settings.tables[:5] == (
+    assert settings.tables[:6] == (
         "bronze.conversion_events",
         "silver.conversions",
         "silver.conversions_quarantine",
         "silver.quality_results",
+        "silver.backfill_audits",
         "silver.dim_users",
     )
     assert "gold.popular_numbers" in settings.tables
@@ -204,7 +212,7 @@ def test_the_code_of_a_job_of_ones_own_is_its_definition() -> None:
 
 def test_revisions_stay_what_they_are() -> None:
     """A change of these, unless the example changed, calls every user's silver and gold outdated on an upgrade."""
-    assert revision(BASE, "silver") == "6d74ecb6a56f"
+    assert revision(BASE, "silver") == "07bab83bd039"
     assert revision(BASE, "gold") == "2689390dfc9f"
 
 

@@ -147,6 +147,17 @@ def test_failed_checkpoints_beyond_the_limit_roll_back():
     assert "maxFailedCheckpoints (3)" in failing.record.rejected.reason
 
 
+def test_checkpoints_that_failed_before_the_job_ran_are_not_held_against_it():
+    """While its tasks are being started, each checkpoint that is due counts as failed in Flink's statistics."""
+    slow = upgraded("flink:2")
+    while not (slow.cluster and slow.cluster.job and slow.cluster.job.image == "flink:2"):
+        slow.go()
+    slow.cluster.job.failed_checkpoints = 6
+    until(slow, "Running")
+    assert slow.record.rejected is None
+    assert slow.record.deployed.id == slow.record.good.id
+
+
 def test_the_first_revision_is_ready_as_soon_as_it_runs():
     first = until(world(), "Soaking")
     assert first.condition("Ready")["status"] == "True"

@@ -15,7 +15,8 @@ from planning import examples
 from planning.examples import changed, problems, valid
 
 SILVER, GOLD = "spec__silver__", "spec__gold__models__"
-RULE = f"{SILVER}tables__0__rules__0__expression"
+A_RULE = f"{SILVER}tables__0__rules__0"
+RULE = f"{A_RULE}__expression"
 COLUMN = f"{SILVER}tables__0__columns__0__expression"
 FACT_SQL = f"{GOLD}3__sql"
 EXTRA = len(examples.raw("roman-numerals")["spec"]["gold"]["models"])
@@ -154,6 +155,16 @@ SPOILED: dict[str, tuple[dict[str, Any], str, str]] = {
         "spec.bronze.flinkConfiguration.s3.secret-key",
         "looks like a secret",
     ),
+    "a key of Flink's configuration above one of ours": (
+        minimal(spec__bronze__flinkConfiguration={"env.java.opts": "-Dx=y"}),
+        "spec.bronze.flinkConfiguration.env.java.opts",
+        "can't stand beside env.java.opts.all",
+    ),
+    "a key of Flink's configuration below another": (
+        minimal(spec__bronze__flinkConfiguration={"metrics.reporters": "a", "metrics.reporters.a.class": "b"}),
+        "spec.bronze.flinkConfiguration.metrics.reporters",
+        "can't stand beside metrics.reporters.a.class",
+    ),
     "a key in Spark's configuration": (
         roman(spec__silver__sparkConf={"spark.hadoop.fs.s3a.secret.key": "secret"}),
         "spec.silver.sparkConf.spark.hadoop.fs.s3a.secret.key",
@@ -288,6 +299,51 @@ SPOILED: dict[str, tuple[dict[str, Any], str, str]] = {
         roman(**{RULE: "true, false"}),
         "spec.silver.tables[0].rules[0].expression",
         "is not one SQL expression",
+    ),
+    "a rule over a column that nobody reads": (
+        roman(**{A_RULE: {"name": "r", "notNull": {"column": "evnt_type"}}}),
+        "spec.silver.tables[0].rules[0].notNull.column",
+        "there is no column evnt_type to read",
+    ),
+    "a range over a text": (
+        roman(**{A_RULE: {"name": "r", "range": {"column": "user_id", "min": 1}}}),
+        "spec.silver.tables[0].rules[0].range.column",
+        "user_id is of type string, and range is for int, long, double, decimal; use expression",
+    ),
+    "a pattern over a number": (
+        roman(**{A_RULE: {"name": "r", "pattern": {"column": "input_number", "regex": "[0-9]"}}}),
+        "spec.silver.tables[0].rules[0].pattern.column",
+        "pattern is for string",
+    ),
+    "accepted values of fractions": (
+        roman(**{A_RULE: {"name": "r", "acceptedValues": {"column": "duration_ms", "values": ["1"]}}}),
+        "spec.silver.tables[0].rules[0].acceptedValues.column",
+        "acceptedValues is for string, int, long, boolean",
+    ),
+    "a pattern that does not close": (
+        roman(**{A_RULE: {"name": "r", "pattern": {"column": "user_id", "regex": "(a|b"}}}),
+        "spec.silver.tables[0].rules[0].pattern.regex",
+        "is no regular expression: missing ), ",
+    ),
+    "rows alike in a column that the table lacks": (
+        roman(**{A_RULE: {"name": "r", "severity": "warn", "unique": {"columns": ["event_id", "event_type"]}}}),
+        "spec.silver.tables[0].rules[0].unique.columns[1]",
+        "silver.conversions has no column event_type",
+    ),
+    "rows alike in one column twice": (
+        roman(**{A_RULE: {"name": "r", "severity": "warn", "unique": {"columns": ["user_id", "user_id"]}}}),
+        "spec.silver.tables[0].rules[0].unique.columns[1]",
+        "user_id is there twice",
+    ),
+    "an age of nothing": (
+        roman(**{A_RULE: {"name": "r", "severity": "fail", "freshness": {"maxAge": "0s"}}}),
+        "spec.silver.tables[0].rules[0].freshness.maxAge",
+        "must be longer than 0s",
+    ),
+    "rows that are to be set aside for the table's age": (
+        roman(**{A_RULE: {"name": "r", "freshness": {"maxAge": "2h"}}}),
+        "spec.silver.tables[0].rules[0].severity",
+        "say warn or fail",
     ),
     "a dimension of a table that is not there": (
         roman(spec__silver__dimensions__0__source="silver.users"),
@@ -491,6 +547,10 @@ def test_a_null_is_as_good_as_leaving_the_field_out() -> None:
     assert valid(minimal(spec__bronze__parallelism=None, spec__silver=None)) == valid(minimal())
 
 
+def kind(**what: Any) -> dict[str, Any]:
+    return {"name": "r", **what}
+
+
 # What Spark understands and a careless check would refuse.
 FINE: dict[str, dict[str, Any]] = {
     "a lambda's own variable": {COLUMN: "cast(aggregate(array(1, 2), 0, (sum, x) -> sum + x) AS string)"},
@@ -499,6 +559,11 @@ FINE: dict[str, dict[str, Any]] = {
     "backticks": {COLUMN: "`user_id`"},
     "a comment at the end": {COLUMN: "user_id -- who"},
     "bronze's own column": {COLUMN: "cast(kafka_offset AS string)"},
+    "a pattern that only Java reads": {A_RULE: kind(pattern={"column": "user_id", "regex": r"\p{L}[a[b(]c)]*\Q(\E"})},
+    "a set within a set": {A_RULE: kind(pattern={"column": "user_id", "regex": "[a[b(]c)]*"})},
+    "a bound of a number that bronze holds": {A_RULE: kind(range={"column": "kafka_offset", "min": -0.5})},
+    "an age": {A_RULE: kind(severity="warn", freshness={"maxAge": "1h30m"})},
+    "rows per day": {A_RULE: kind(severity="fail", rowCount={"per": "day", "min": 0, "max": 9})},
     "a semicolon in a text": {RULE: "event_type <> ';'"},
     "a window over the row": {COLUMN: "concat_ws('-', user_id, date_format(event_time, 'yyyy'))"},
     "a common table expression": extra("WITH u AS (SELECT user_id AS id FROM silver.dim_users) SELECT id FROM u"),

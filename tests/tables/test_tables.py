@@ -79,6 +79,18 @@ def tags(catalog: Catalog) -> dict[str, int]:
     return dict(TableObserver(catalog).observe([NAME])[NAME].tags)
 
 
+def test_a_commit_tells_the_event_days_of_its_rows(catalog: Catalog, append: Append) -> None:
+    append(at(5))
+    append(at(6), at(7), at(8))
+    append()
+    commits = TableObserver(catalog).observe([NAME])[NAME].commits
+    assert [(each.event_days, each.kafka_timestamp_max) for each in commits] == [
+        (("2026-03-01",), at(5)),
+        (("2026-03-01", "2026-03-02", "2026-03-03"), at(8)),
+        ((), None),
+    ]
+
+
 def test_commits_come_oldest_first_with_their_properties_and_newest_arrival(catalog: Catalog, append: Append) -> None:
     first = append(at(5, 1), at(5, 30), lakehouse_run="r1")
     second = append(at(5, 10), lakehouse_run="r2")
@@ -102,8 +114,8 @@ def test_each_commit_s_files_are_looked_at_once(
 ) -> None:
     append(at(5))
     looked = []
-    real = observing.newest_arrival
-    monkeypatch.setattr(observing, "newest_arrival", lambda *args: looked.append(args) or real(*args))
+    real = observing.added_rows
+    monkeypatch.setattr(observing, "added_rows", lambda *args: looked.append(args) or real(*args))
     observer = TableObserver(catalog)
     observer.observe([NAME])
     observer.observe([NAME])

@@ -10,7 +10,6 @@ from lakehouse_operator.cluster.client import KubernetesCluster
 from lakehouse_operator.cluster.errors import ClusterError, NotFound
 from lakehouse_operator.cluster.kinds import LAKEHOUSE_PIPELINE, LEASE
 
-LEASE_NAME = "lakehouse-operator"
 PATIENCE = 60.0
 
 
@@ -47,8 +46,9 @@ async def leader(cluster: KubernetesCluster) -> str:
 
 async def lease(cluster: KubernetesCluster) -> dict[str, Any]:
     """What the Lease says; nothing while the operator has not made it yet."""
+    place = os.environ["POD_NAMESPACE"], os.environ["LEASE_NAME"]
     try:
-        found: dict[str, Any] = (await cluster.read(LEASE, os.environ["POD_NAMESPACE"], LEASE_NAME)).get("spec", {})
+        found: dict[str, Any] = (await cluster.read(LEASE, *place)).get("spec", {})
     except NotFound:
         return {}
     return found

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from lakehouse_operator.api.objects import Conditions, Message, Metadata, Name, PipelineRef
 from lakehouse_operator.api.parts import Cel, Part, StatusPart
+from lakehouse_operator.api.run import AuditLimits
 from lakehouse_operator.api.values import Day, Instant, Revision, SnapshotId
 
 MAX_DAYS = 1000
@@ -59,6 +60,12 @@ class BackfillSpec(Part):
         Cel("self == oldSelf", "reprocess can't be changed: it is what was approved; create a new backfill"),
     ] = "all"
     """Which days: those that no run ever computed, those and the ones whose last run failed, or all."""
+    audit: Annotated[
+        AuditLimits,
+        Cel("self == oldSelf", "audit can't be changed: it is what was approved; create a new backfill"),
+    ] = AuditLimits()
+    """What silver's days are held against before they are published. They are staged first; where they fail, no table
+    changes, and the run fails with class Data."""
     max_concurrent: Annotated[int, Field(ge=1, le=100)] = 1
     """How many runs may be under way at once."""
     days_per_run: Annotated[

@@ -325,7 +325,8 @@ class RecoveryPoints(Part):
     interval: Duration = "6h"
     """How often one is taken; `0s` means never."""
     keep: Annotated[int, Field(ge=1, le=50)] = 5
-    """How many of them are kept; each keeps its bronze snapshot alive. Those taken by hand are kept until deleted."""
+    """How many of them are kept; each keeps its bronze snapshot alive. Those taken by hand are kept until
+    `lakehouse forget` gives them up."""
 
 
 class Bronze(Part):
@@ -447,9 +448,10 @@ class Retry(Part):
     """How often a failed run is tried again, by what it failed from."""
 
     infrastructure: Count = 10
-    """Evictions, lost nodes, services that did not answer."""
+    """Evicted and preempted pods, lost nodes, drivers that somebody stopped or killed, services that did not answer."""
     out_of_memory: Count = 3
-    """Killed for its memory; tried again with more."""
+    """Drivers and executors that were killed for their memory, or whose Java heap was too small; tried again with
+    more."""
     data: Count = 0
     """Rules of severity fail that were broken: the same data breaks them again."""
     code: Count = 1
@@ -567,15 +569,158 @@ class TableColumn(Part):
     """A Spark SQL expression over the payload columns and bronze's own columns."""
 
 
+Bound = Annotated[float, Field(ge=-(2.0**53), le=2.0**53, allow_inf_nan=False)]
+RowBound = Annotated[int, Field(ge=0)]
+AcceptedValue = Annotated[str, Text("", "a value", 256, min_length=0)]
+
+
+class NotNullRule(Part):
+    """The column has a value in each row."""
+
+    column: Identifier
+    """A payload column, or one of bronze's own."""
+
+
+class RangeRule(Part):
+    """The column's number lies within bounds. A row without a value keeps the rule: add `notNull` where it must not."""
+
+    invariants: ClassVar[tuple[Cel, ...]] = (
+        Cel(
+            "has(self.min) || has(self.max)",
+            "give min, max or both",
+            lambda self: self.min is not None or self.max is not None,
+        ),
+        Cel(
+            "!has(self.min) || !has(self.max) || self.min <= self.max",
+            "min must not lie above max",
+            lambda self: self.min is None or self.max is None or self.min <= self.max,
+            "min",
+        ),
+    )
+
+    column: Identifier
+    """A payload column, or one of bronze's own: an int, long, double or decimal."""
+    min: Bound | None = None
+    """The lowest number that keeps the rule."""
+    max: Bound | None = None
+    """The highest number that keeps the rule."""
+
+
+class PatternRule(Part):
+    """The column's whole text matches. A row without a value keeps the rule."""
+
+    column: Identifier
+    """A payload column, or one of bronze's own: a string."""
+    regex: Annotated[str, anything("a regular expression", 4096)]
+    """A Java regular expression for the whole text, from its first character to its last."""
+
+
+class AcceptedValuesRule(Part):
+    """The column's value is one of a list. A row without a value keeps the rule."""
+
+    column: Identifier
+    """A payload column, or one of bronze's own: a string, int, long or boolean."""
+    values: Annotated[tuple[AcceptedValue, ...], Field(min_length=1, max_length=200)]
+    """The values, as text: `"1"`, `"true"`."""
+
+
+class UniqueRule(Part):
+    """No two rows of the table have the same values on one event day; looked at on the days that a run changes."""
+
+    columns: Annotated[tuple[Identifier, ...], Field(min_length=1, max_length=20)]
+    """Columns of the table itself. A row without one of the values is left out."""
+
+
+class FreshnessRule(Part):
+    """The newest event of the table is young enough when a run looks. Runs over days, of a backfill, don't look."""
+
+    max_age: Duration
+    """How old it may be at the end of the run's interval (a run without one: at its start)."""
+
+
+class RowCountRule(Part):
+    """There are neither too few nor too many valid rows."""
+
+    invariants: ClassVar[tuple[Cel, ...]] = (
+        Cel(
+            "has(self.min) || has(self.max)",
+            "give min, max or both",
+            lambda self: self.min is not None or self.max is not None,
+        ),
+        Cel(
+            "!has(self.min) || !has(self.max) || self.min <= self.max",
+            "min must not lie above max",
+            lambda self: self.min is None or self.max is None or self.min <= self.max,
+            "min",
+        ),
+    )
+
+    per: Literal["run", "day"] = "run"
+    """`run`: the rows that one run brings. `day`: the rows of each event day that it changes, in the whole table; a day
+    that is not over yet is not held against `min`."""
+    min: RowBound | None = None
+    """The least."""
+    max: RowBound | None = None
+    """The most."""
+
+
+_KINDS = ("expression", "notNull", "range", "pattern", "acceptedValues", "unique", "freshness", "rowCount")
+
+
 class Rule(Part):
-    """A rule that each row must keep."""
+    """A rule that the rows, or the table as a whole, must keep: exactly one of the kinds, and what happens if not."""
+
+    invariants: ClassVar[tuple[Cel, ...]] = (
+        Cel(
+            f"[{', '.join(f'has(self.{kind})' for kind in _KINDS)}].exists_one(given, given)",
+            f"give exactly one of {', '.join(_KINDS)}",
+            lambda self: (
+                sum(
+                    each is not None
+                    for each in (
+                        self.expression,
+                        self.not_null,
+                        self.range,
+                        self.pattern,
+                        self.accepted_values,
+                        self.unique,
+                        self.freshness,
+                        self.row_count,
+                    )
+                )
+                == 1
+            ),
+        ),
+        Cel(
+            "self.severity != 'quarantine' || !(has(self.unique) || has(self.freshness) || has(self.rowCount))",
+            "severity quarantine sets rows aside, but unique, freshness and rowCount look at many rows together: say"
+            " warn or fail",
+            lambda self: self.severity != "quarantine" or not (self.unique or self.freshness or self.row_count),
+            "severity",
+        ),
+    )
 
     name: Identifier
     """The rule's name; it stands in the quarantine and in the quality results."""
-    expression: Expression
-    """A Spark SQL condition that is true for a good row. Null counts as broken."""
     severity: Literal["warn", "quarantine", "fail"] = "quarantine"
-    """What a broken rule does: it is counted; the row is set aside; the run stops before it writes."""
+    """What a broken rule does: it is counted; the row is set aside; the run stops before it writes, and what is
+    downstream waits. `unique`, `freshness` and `rowCount` can't set rows aside."""
+    expression: Expression | None = None
+    """A Spark SQL condition that is true for a good row. Null counts as broken."""
+    not_null: NotNullRule | None = None
+    """There is a value."""
+    range: RangeRule | None = None
+    """A number within bounds."""
+    pattern: PatternRule | None = None
+    """A text that matches as a whole."""
+    accepted_values: AcceptedValuesRule | None = None
+    """A value out of a list."""
+    unique: UniqueRule | None = None
+    """No two rows are alike in some columns."""
+    freshness: FreshnessRule | None = None
+    """The newest event is young enough."""
+    row_count: RowCountRule | None = None
+    """Neither too few rows nor too many."""
 
 
 class KeyedTable(Part):
@@ -677,6 +822,12 @@ class Model(Part):
             "kind incrementalByDay needs dayColumn, and only that kind has one",
             lambda self: (self.kind == "incrementalByDay") == (self.day_column is not None),
         ),
+        Cel(
+            "self.whenChanged != 'keep' || self.kind == 'incrementalByDay'",
+            "whenChanged keep belongs only to kind incrementalByDay: a full model is replaced as a whole",
+            lambda self: self.when_changed != "keep" or self.kind == "incrementalByDay",
+            "whenChanged",
+        ),
     )
 
     name: TableName
@@ -686,6 +837,10 @@ class Model(Part):
     as a whole when a table that it reads has changed."""
     day_column: Identifier | None = None
     """The column of the result that holds the event's day (a date, UTC)."""
+    when_changed: Literal["rebuild", "keep"] = "rebuild"
+    """What a change of the model does to the days that are there. `rebuild`: all are computed again. `keep`: they stay
+    as they are until a backfill; new columns are added to the table and are NULL on them, types may get wider, and
+    another change of the columns is refused."""
     sql: Statement | None = None
     """One SELECT in Spark SQL. Tables are named `namespace.table`; the operator finds the order of the models."""
     sql_from: ConfigMapKey | None = None

@@ -173,8 +173,8 @@ class StaleDays(StatusPart):
     """The last day."""
     stage: Literal["silver", "gold"]
     """The layer."""
-    reason: Literal["Rewind", "Revision", "Expiry"]
-    """Bronze was rewound; the definition changed; the source's snapshots are gone."""
+    reason: Literal["Rewind", "Revision"]
+    """Bronze was rewound; the layer's definition changed. A backfill of the days ends either."""
 
 
 class FieldChange(StatusPart):
@@ -217,4 +217,4 @@ class PipelineStatus(StatusPart):
     recovery_points: Annotated[tuple[RecoveryPointStatus, ...], KeyedBy("name"), Field(max_length=100)] = ()
     """What the stream can go back to, the newest first."""
     stale: Annotated[tuple[StaleDays, ...], Field(max_length=100)] = ()
-    """Days that a backfill should renew."""
+    """Days that a backfill should renew, silver before gold. `Revision` is known where the tables are observed."""

@@ -41,6 +41,19 @@ class SourceRange(Part):
     """The newest snapshot that earlier runs took; absent: from the table's first commit."""
 
 
+Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+
+
+class AuditLimits(Part):
+    """How far days that silver computes anew may differ from what they replace. Otherwise nothing is published."""
+
+    max_events_lost: Share = 0.0
+    """Which share of the events that are there now may be gone. Bronze may hold them no longer, or `where` may leave
+    them out by now: whoever means that says so here."""
+    max_null_increase: Share = 0.5
+    """By how much the share of NULLs in a column may rise: 0.5 lets it rise from 10 % to 60 %."""
+
+
 class DayRange(Part):
     """Whole event days, both ends included, that a run computes anew."""
 
@@ -54,6 +67,8 @@ class DayRange(Part):
     """The last day."""
     at_snapshot: SnapshotId | None = None
     """The snapshot of the source table that they are computed from; absent: the one that is current at the start."""
+    audit: AuditLimits | None = None
+    """What silver's days are held against before they are published; absent: the limits' own defaults."""
 
 
 class RunSpec(Part):
@@ -76,6 +91,12 @@ class RunSpec(Part):
             "self.stage != 'maintenance' || !has(self.days)",
             "days belong to stage silver or gold",
             lambda self: self.stage != "maintenance" or self.days is None,
+            "days",
+        ),
+        Cel(
+            "self.stage == 'silver' || !has(self.days) || !has(self.days.audit)",
+            "days.audit belongs to stage silver: gold's days are replaced without an audit of their own",
+            lambda self: self.stage == "silver" or self.days is None or self.days.audit is None,
             "days",
         ),
         Cel(
@@ -152,6 +173,32 @@ class WrittenTable(StatusPart):
     """Rows added, as the commit says."""
 
 
+class BrokenRule(StatusPart):
+    """A rule that was broken in the run."""
+
+    table: Annotated[str, Field(max_length=127)]
+    """The silver table that the rule belongs to."""
+    rule: Annotated[str, Field(max_length=127)]
+    """The rule's name."""
+    severity: Annotated[str, Field(max_length=16)]
+    """What it does: `warn`, `quarantine` or `fail`."""
+    rows: Annotated[int, Field(ge=0)]
+    """How many rows broke it; for `freshness` and `rowCount`, how many runs or days are out of bounds."""
+    of: Annotated[int, Field(ge=0)]
+    """How many rows it looked at."""
+    detail: Message | None = None
+    """What a rule over the whole table found."""
+
+
+class Quality(StatusPart):
+    """What the rules found. All of it stands in the table `quality_results` of silver's namespace."""
+
+    rules: Annotated[int, Field(ge=0)] = 0
+    """How many rules were looked at."""
+    broken: Annotated[tuple[BrokenRule, ...], Field(max_length=50)] = ()
+    """Those that were broken: the gravest first, at most 50."""
+
+
 class RunStatus(StatusPart):
     """The ledger's entry."""
 
@@ -171,6 +218,8 @@ class RunStatus(StatusPart):
     """When it is tried again."""
     tables: Annotated[tuple[WrittenTable, ...], Field(max_length=300)] = ()
     """What it wrote."""
+    quality: Quality | None = None
+    """What silver's rules found, also where they stopped the run. Absent where tables are not observed."""
     touched_days: Annotated[tuple[Day, ...], Field(max_length=400)] = ()
     """The event days that it changed, the newest 400."""
     started_at: Instant | None = None

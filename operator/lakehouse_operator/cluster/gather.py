@@ -5,13 +5,15 @@ listed" lead to different plans. A kind that is not installed has no objects.
 """
 
 import asyncio
+import json
+import logging
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from lakehouse_operator.cluster.errors import NotFound, NotInstalled
+from lakehouse_operator.cluster.errors import NotFound, NotInstalled, Refused
 from lakehouse_operator.cluster.kinds import (
     CONFIG_MAP,
     FLINK_DEPLOYMENT,
@@ -19,6 +21,7 @@ from lakehouse_operator.cluster.kinds import (
     LAKEHOUSE_BACKFILL,
     LAKEHOUSE_PIPELINE,
     LAKEHOUSE_RUN,
+    POD,
     SPARK_APPLICATION,
     Kind,
 )
@@ -34,13 +37,21 @@ from lakehouse_operator.planning.observed import (
     Stream,
 )
 from lakehouse_operator.planning.record import Record, from_data
+from lakehouse_operator.planning.runs import asks_why
 
 DUMMY_SAVEPOINT = "KUBERNETES_OPERATOR_LAST_STATE"
 """What the Flink operator writes where a path should stand after a last-state upgrade (AbstractJobReconciler)."""
 _CHILDREN = (LAKEHOUSE_RUN, SPARK_APPLICATION, FLINK_STATE_SNAPSHOT, LAKEHOUSE_BACKFILL, CONFIG_MAP)
 """What is found by the pipeline's label. A run or backfill of a person's own gets it when it is first seen."""
 _HA_LABELS = {"configmap-type": "high-availability"}
+_APPLICATION_LABEL, _ROLE_LABEL = "sparkoperator.k8s.io/app-name", "spark-role"
+"""What the Spark operator and Spark write on their pods."""
+_SPARK_CONTAINERS = ("spark-kubernetes-driver", "spark-kubernetes-executor")
+_OUT_OF_MEMORY = "OOMKilled"
 _EXIT_CODE = re.compile(r"ExitCode: (\d+)")
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +72,13 @@ async def gather(cluster: Cluster, namespace: str, name: str, now: datetime) -> 
     """
     raw = await cluster.read(LAKEHOUSE_PIPELINE, namespace, name)
     labels = {names.PIPELINE_LABEL: name}
-    record, (deployment, ha), referenced, (runs, applications, snapshots, backfills, owned) = await asyncio.gather(
+    record, (deployment, ha), referenced, (lhrs, applications, snapshots, backfills, owned) = await asyncio.gather(
         _optional(cluster, CONFIG_MAP, namespace, names.record(name)),
         _deployment(cluster, namespace, names.deployment(name)),
         _referenced(cluster, namespace, raw.get("spec", {})),
         asyncio.gather(*(_followed(cluster, kind, namespace, labels) for kind in _CHILDREN)),
     )
+    runs = tuple(map(read_run, lhrs))
     seen = Observed(
         now=now,
         pipeline=read_pipeline(raw),
@@ -74,8 +86,8 @@ async def gather(cluster: Cluster, namespace: str, name: str, now: datetime) -> 
         record=from_data(record.get("data", {})) if record else Record(),
         stream=read_stream(deployment, ha) if deployment else None,
         savepoints=(*_nonce_savepoints(deployment), *map(read_savepoint, snapshots)),
-        runs=tuple(map(read_run, runs)),
-        applications=tuple(read_application(each) for each in applications if _run_of(each)),
+        runs=runs,
+        applications=await _explained(cluster, namespace, runs, applications),
         backfills=tuple(map(read_backfill, backfills)),
         config_maps={each["metadata"]["name"]: each.get("data", {}) for each in owned} | referenced,
     )
@@ -118,6 +130,31 @@ async def _referenced(cluster: Cluster, namespace: str, spec: Mapping[str, Any])
     wanted = sorted(referenced_config_maps(spec))
     found = await asyncio.gather(*(_optional(cluster, CONFIG_MAP, namespace, name) for name in wanted))
     return {each["metadata"]["name"]: each.get("data", {}) for each in found if each}
+
+
+async def _explained(
+    cluster: Cluster, namespace: str, runs: Iterable[RunObject], applications: Iterable[Resource]
+) -> tuple[Application, ...]:
+    """The applications of runs. Where one has failed and why is still to be judged, its pods are asked."""
+    of = {run.name: run for run in runs}
+    read = [read_application(each) for each in applications if _run_of(each)]
+    return tuple(
+        [
+            with_pods(each, await _pods(cluster, namespace, each.name))
+            if each.run in of and asks_why(of[each.run], each)
+            else each
+            for each in read
+        ]
+    )
+
+
+async def _pods(cluster: Cluster, namespace: str, application: str) -> list[Resource]:
+    """The pods of an application that are still there; none where the operator may not list them."""
+    try:
+        return await cluster.list_labelled(POD, namespace, {_APPLICATION_LABEL: application})
+    except Refused as error:
+        _log.warning("%s/%s failed and its pods can't be listed: %s", namespace, application, error)
+        return []
 
 
 def _run_of(resource: Resource) -> str | None:
@@ -205,10 +242,52 @@ def read_application(raw: Resource) -> Application:
         state=state.get("state", ""),
         message=message,
         exit_code=int(exit_code.group(1)) if exit_code else None,
-        pod_reason="OOMKilled" if message and "OOMKilled" in message else None,
         started_at=moment(status.get("lastSubmissionAttemptTime")),
         finished_at=moment(status.get("terminationTime")),
     )
+
+
+def with_pods(application: Application, pods: Iterable[Resource]) -> Application:
+    """A failed application with what its pods say: the driver's, and those of executors that are still there."""
+    pods = list(pods)
+    of = {role: [each for each in pods if _role(each) == role] for role in ("driver", "executor")}
+    killed = any(_ended(each).get("reason") == _OUT_OF_MEMORY for each in of["executor"])
+    application = replace(application, executor_out_of_memory=killed)
+    if not of["driver"]:
+        return application
+    driver = of["driver"][0]
+    code = _ended(driver).get("exitCode")
+    return replace(
+        application,
+        pod_reason=_pod_reason(driver),
+        pod_message=driver.get("status", {}).get("message") or None,
+        exit_code=application.exit_code if application.exit_code is not None else code,
+    )
+
+
+def _role(pod: Resource) -> str | None:
+    role: str | None = pod["metadata"].get("labels", {}).get(_ROLE_LABEL)
+    return role
+
+
+def _pod_reason(pod: Resource) -> str | None:
+    """Why a pod ended: its container's memory first, then what Kubernetes did to the pod, then the container's own."""
+    status, ended = pod.get("status", {}), _ended(pod).get("reason")
+    disrupted = (
+        each.get("reason")
+        for each in status.get("conditions") or ()
+        if each.get("type") == "DisruptionTarget" and each.get("status") == "True"
+    )
+    deleted = "Deleted" if "deletionTimestamp" in pod["metadata"] else None
+    memory = ended if ended == _OUT_OF_MEMORY else None
+    return memory or status.get("reason") or next(disrupted, None) or deleted or ended
+
+
+def _ended(pod: Resource) -> Mapping[str, Any]:
+    """How Spark's container of a pod has ended; nothing if it has not."""
+    containers = pod.get("status", {}).get("containerStatuses") or ()
+    states = (each.get("state", {}).get("terminated") for each in containers if each["name"] in _SPARK_CONTAINERS)
+    return next((each for each in states if each), {})
 
 
 _SNAPSHOT_STATES: Mapping[str, Literal["Pending", "Completed", "Failed"]] = {
@@ -284,10 +363,21 @@ def _holds_checkpoint(ha: Resource) -> bool:
 
 def _is_settled(metadata: Mapping[str, Any], desired: str, status: Mapping[str, Any]) -> bool:
     """Whether the status speaks of the current spec. One that was created suspended is settled and never says so."""
-    observed = status.get("observedGeneration")
+    observed = status.get("observedGeneration") or _deployed_generation(status.get("reconciliationStatus", {}))
     if observed is None:
         return desired == "suspended"
     return bool(observed >= metadata.get("generation", 0))
+
+
+def _deployed_generation(reconciliation: Mapping[str, Any]) -> int | None:
+    """The generation that a Flink operator has deployed which sets no `observedGeneration` (seen with 1.7.0)."""
+    if reconciliation.get("state") != "DEPLOYED":
+        return None
+    try:
+        about = json.loads(reconciliation.get("lastReconciledSpec") or "{}")["resource_metadata"]
+        return int(about["metadata"]["generation"])
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _savepoint_path(job: Mapping[str, Any]) -> str | None:

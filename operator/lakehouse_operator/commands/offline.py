@@ -131,7 +131,7 @@ def explain(
     effect = worst(changes)
     told = {"effect": effect, "changes": [_told(each) for each in changes]}
     _tell(explain_change(before, pipeline), told, output)
-    if effect == "newState":
+    if any(each.is_refused for each in changes):
         raise typer.Exit(CHANGE_REFUSED)
 
 
@@ -146,7 +146,8 @@ def _tell(sentences: tuple[str, ...], facts: dict[str, Any], output: Format) -> 
 def _told(change: Change) -> dict[str, Any]:
     values = {"before": change.before, "after": change.after}
     plain: dict[str, Any] = json.loads(json.dumps(values, default=str))  # days and durations as they are written
-    return {"path": change.path, "effect": change.effect, "renews": list(change.renews), **plain}
+    refused = {"refused": change.refused} if change.refused else {}
+    return {"path": change.path, "effect": change.effect, "renews": list(change.renews), **plain, **refused}
 
 
 def _everything(pipeline: ValidPipeline) -> Capabilities:

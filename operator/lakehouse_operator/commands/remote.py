@@ -18,7 +18,7 @@ from lakehouse_operator.commands.local import plain_errors
 from lakehouse_operator.commands.output import Format, show, show_table
 from lakehouse_operator.planning import names
 from lakehouse_operator.planning.pipeline import Problems
-from lakehouse_operator.planning.situation import RESTORE_ANNOTATION, SAVEPOINT_ANNOTATION
+from lakehouse_operator.planning.situation import FORGET_ANNOTATION, RESTORE_ANNOTATION, SAVEPOINT_ANNOTATION
 from lakehouse_operator.planning.validate import validate_backfill, validate_run
 
 FAILED = 1
@@ -30,7 +30,8 @@ def _meant(context: typer.Context, given: str) -> str:
     """The namespace that is meant: as kubectl takes it from the kubeconfig's context, where none is given."""
     if given or context.resilient_parsing:
         return given
-    return "default" if context.params["world"] else Login(context.params["kubeconfig"]).namespace()
+    params = context.params
+    return "default" if params["world"] else Login(params["kubeconfig"], params["context"]).namespace()
 
 
 Namespace = Annotated[
@@ -47,6 +48,9 @@ Namespace = Annotated[
 Kubeconfig = Annotated[
     Path | None, typer.Option(help="The kubeconfig; else KUBECONFIG or ~/.kube/config.", is_eager=True)
 ]
+KubeContext = Annotated[
+    str | None, typer.Option("--context", help="A context of the kubeconfig; else its current one.", is_eager=True)
+]
 World = Annotated[
     str | None, typer.Option("--world", help="A world of `lakehouse local up`, not a cluster.", is_eager=True)
 ]
@@ -55,7 +59,7 @@ Output = Annotated[Format, typer.Option("--output", "-o", help="How to print it.
 
 def register(app: typer.Typer) -> None:
     """Add the commands to an app."""
-    for command in (status, runs, run, retry, savepoint, restore, suspend, resume, backfill, approve):
+    for command in (status, runs, run, retry, savepoint, restore, forget, suspend, resume, backfill, approve):
         app.command()(command)
 
 
@@ -68,6 +72,7 @@ class Where:
     """
 
     kubeconfig: Path | None
+    context: str | None
     world: str | None
     purpose: str = "cli"
 
@@ -78,7 +83,9 @@ class Where:
 
 def _with_cluster(where: Where, work: Callable[[Cluster], Coroutine[None, None, T]]) -> T:
     async def run() -> T:
-        async with KubernetesCluster(Login(where.kubeconfig), field_manager=where.field_manager) as cluster:
+        async with KubernetesCluster(
+            Login(where.kubeconfig, where.context), field_manager=where.field_manager
+        ) as cluster:
             return await work(cluster)
 
     try:
@@ -99,19 +106,23 @@ def _local_cluster(world: str, field_manager: str) -> Cluster:
 
 def status(
     name: Annotated[str | None, typer.Argument(help="The pipeline's name; all of the namespace without it.")] = None,
+    *,
     namespace: Namespace = "",
     kubeconfig: Kubeconfig = None,
+    context: KubeContext = None,
     world: World = None,
     output: Output = Format.TEXT,
 ) -> None:
     """Show how pipelines are: the stream, each layer, the recovery points."""
     if name is None:
         _list(
-            _with_cluster(Where(kubeconfig, world), lambda c: c.list_labelled(LAKEHOUSE_PIPELINE, namespace, {})),
+            _with_cluster(
+                Where(kubeconfig, context, world), lambda c: c.list_labelled(LAKEHOUSE_PIPELINE, namespace, {})
+            ),
             output,
         )
         return
-    found = _with_cluster(Where(kubeconfig, world), lambda c: c.read(LAKEHOUSE_PIPELINE, namespace, name))
+    found = _with_cluster(Where(kubeconfig, context, world), lambda c: c.read(LAKEHOUSE_PIPELINE, namespace, name))
     if output is not Format.TEXT:
         show(found.get("status", {}), output)
         return
@@ -166,14 +177,18 @@ def _show_status(pipeline: Resource) -> None:
 
 def runs(
     name: Name,
+    *,
     namespace: Namespace = "",
     kubeconfig: Kubeconfig = None,
+    context: KubeContext = None,
     world: World = None,
     output: Output = Format.TEXT,
 ) -> None:
     """List a pipeline's runs, the newest last."""
     labels = {names.PIPELINE_LABEL: name}
-    found = _with_cluster(Where(kubeconfig, world), lambda c: c.list_labelled(LAKEHOUSE_RUN, namespace, labels))
+    found = _with_cluster(
+        Where(kubeconfig, context, world), lambda c: c.list_labelled(LAKEHOUSE_RUN, namespace, labels)
+    )
     found.sort(key=lambda run: (run["metadata"]["creationTimestamp"], run["metadata"]["name"]))
     if output is not Format.TEXT:
         show([{"name": r["metadata"]["name"], "spec": r["spec"], "status": r.get("status", {})} for r in found], output)
@@ -196,6 +211,7 @@ def run(
     last: Annotated[str | None, typer.Option("--to", help="The last one.")] = None,
     namespace: Namespace = "",
     kubeconfig: Kubeconfig = None,
+    context: KubeContext = None,
     world: World = None,
 ) -> None:
     """Run a stage now: over what it has not seen yet, or over whole event days."""
@@ -209,7 +225,7 @@ def run(
         await cluster.read(LAKEHOUSE_PIPELINE, namespace, name)
         return await _create(cluster, asked)
 
-    typer.echo(f"created LakehouseRun {_with_cluster(Where(kubeconfig, world), work)}")
+    typer.echo(f"created LakehouseRun {_with_cluster(Where(kubeconfig, context, world), work)}")
 
 
 async def _create(cluster: Cluster, asked: dict[str, Any]) -> str:
@@ -235,6 +251,7 @@ def retry(
     run: Annotated[str, typer.Argument(help="The LakehouseRun that failed.")],
     namespace: Namespace = "",
     kubeconfig: Kubeconfig = None,
+    context: KubeContext = None,
     world: World = None,
 ) -> None:
     """Run a failed run's interval again, with the current definition."""
@@ -249,40 +266,82 @@ def retry(
         name = names.manual_run(pipeline, spec["stage"], _token())
         return await _create(cluster, _object(LAKEHOUSE_RUN, namespace, name, {**spec, "reason": "manual"}, pipeline))
 
-    typer.echo(f"created LakehouseRun {_with_cluster(Where(kubeconfig, world), work)}")
+    typer.echo(f"created LakehouseRun {_with_cluster(Where(kubeconfig, context, world), work)}")
 
 
-def savepoint(name: Name, namespace: Namespace = "", kubeconfig: Kubeconfig = None, world: World = None) -> None:
+def savepoint(
+    name: Name,
+    namespace: Namespace = "",
+    kubeconfig: Kubeconfig = None,
+    context: KubeContext = None,
+    world: World = None,
+) -> None:
     """Take a recovery point now, while the stream goes on."""
-    _annotate(Where(kubeconfig, world, "savepoint"), namespace, name, {SAVEPOINT_ANNOTATION: _token()})
+    _annotate(Where(kubeconfig, context, world, "savepoint"), namespace, name, {SAVEPOINT_ANNOTATION: _token()})
     typer.echo(f"asked for; see: lakehouse status {name} -n {namespace}")
 
 
 def restore(
     name: Name,
     point: Annotated[str, typer.Argument(help="The recovery point, as `lakehouse status` names it.")],
+    *,
     namespace: Namespace = "",
     kubeconfig: Kubeconfig = None,
+    context: KubeContext = None,
     world: World = None,
 ) -> None:
     """Go back to a recovery point: the stream's state and the bronze table together."""
-    known = _with_cluster(Where(kubeconfig, world), lambda c: c.read(LAKEHOUSE_PIPELINE, namespace, name))
+    where = Where(kubeconfig, context, world, "restore")
+    _check_point(where, namespace, name, point)
+    _annotate(where, namespace, name, {RESTORE_ANNOTATION: f"{point}/{_token()}"})
+    typer.echo(f"asked for; see: lakehouse status {name} -n {namespace}")
+
+
+def forget(
+    name: Name,
+    point: Annotated[str, typer.Argument(help="The recovery point, as `lakehouse status` names it.")],
+    *,
+    namespace: Namespace = "",
+    kubeconfig: Kubeconfig = None,
+    context: KubeContext = None,
+    world: World = None,
+) -> None:
+    """Give a recovery point up: its bronze snapshot may then expire. The savepoint's files stay where they are."""
+    where = Where(kubeconfig, context, world, "forget")
+    _check_point(where, namespace, name, point)
+    _annotate(where, namespace, name, {FORGET_ANNOTATION: f"{point}/{_token()}"})
+    typer.echo(f"asked for; see: lakehouse status {name} -n {namespace}")
+
+
+def _check_point(where: Where, namespace: str, name: str, point: str) -> None:
+    """End with a sentence where a pipeline has no recovery point of this name."""
+    known = _with_cluster(where, lambda c: c.read(LAKEHOUSE_PIPELINE, namespace, name))
     points = [each["name"] for each in known.get("status", {}).get("recoveryPoints", [])]
     if point not in points:
         typer.echo(f"error: {name} has no recovery point {point}; there are: {', '.join(points) or 'none'}", err=True)
         raise typer.Exit(FAILED)
-    _annotate(Where(kubeconfig, world, "restore"), namespace, name, {RESTORE_ANNOTATION: f"{point}/{_token()}"})
-    typer.echo(f"asked for; see: lakehouse status {name} -n {namespace}")
 
 
-def suspend(name: Name, namespace: Namespace = "", kubeconfig: Kubeconfig = None, world: World = None) -> None:
+def suspend(
+    name: Name,
+    namespace: Namespace = "",
+    kubeconfig: Kubeconfig = None,
+    context: KubeContext = None,
+    world: World = None,
+) -> None:
     """Stop the stream with a savepoint and start no runs (sets spec.suspend; GitOps may set it back)."""
-    _set(Where(kubeconfig, world, "suspend"), namespace, name, suspend=True)
+    _set(Where(kubeconfig, context, world, "suspend"), namespace, name, suspend=True)
 
 
-def resume(name: Name, namespace: Namespace = "", kubeconfig: Kubeconfig = None, world: World = None) -> None:
+def resume(
+    name: Name,
+    namespace: Namespace = "",
+    kubeconfig: Kubeconfig = None,
+    context: KubeContext = None,
+    world: World = None,
+) -> None:
     """Let a suspended pipeline go on from where it stopped."""
-    _set(Where(kubeconfig, world, "suspend"), namespace, name, suspend=False)
+    _set(Where(kubeconfig, context, world, "suspend"), namespace, name, suspend=False)
 
 
 def backfill(
@@ -291,9 +350,11 @@ def backfill(
     first: Annotated[str, typer.Option("--from", help="The first event day, such as 2026-01-31.")],
     last: Annotated[str, typer.Option("--to", help="The last event day.")],
     reprocess: Annotated[str, typer.Option(help="none, failed or all.")] = "all",
+    days_per_run: Annotated[int, typer.Option(min=1, help="Days that one run computes.")] = 1,
     max_concurrent: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 1,
     namespace: Namespace = "",
     kubeconfig: Kubeconfig = None,
+    context: KubeContext = None,
     world: World = None,
 ) -> None:
     """Propose to compute event days anew. Nothing runs before it is approved."""
@@ -301,12 +362,13 @@ def backfill(
         "pipelineRef": {"name": name},
         "range": {"first": first, "last": last},
         "reprocess": reprocess,
+        "daysPerRun": days_per_run,
         "maxConcurrent": max_concurrent,
     }
     asked = names.manual_backfill(name, first, last, _token())
     proposal = _object(LAKEHOUSE_BACKFILL, namespace, asked, spec, name)
     _refuse_problems(validate_backfill(proposal))
-    _with_cluster(Where(kubeconfig, world), lambda c: _create(c, proposal))
+    _with_cluster(Where(kubeconfig, context, world), lambda c: _create(c, proposal))
     typer.echo(
         f"proposed LakehouseBackfill {asked}\n"
         f"look at it: kubectl get lhb {asked} -n {namespace} -o yaml\nthen: lakehouse approve {asked} -n {namespace}"
@@ -317,6 +379,7 @@ def approve(
     backfill: Annotated[str, typer.Argument(help="The LakehouseBackfill.")],
     namespace: Namespace = "",
     kubeconfig: Kubeconfig = None,
+    context: KubeContext = None,
     world: World = None,
 ) -> None:
     """Let a proposed backfill run."""
@@ -332,7 +395,7 @@ def approve(
             }
         )
 
-    _with_cluster(Where(kubeconfig, world, "approve"), work)
+    _with_cluster(Where(kubeconfig, context, world, "approve"), work)
     typer.echo(f"approved {backfill}")
 
 

@@ -18,8 +18,6 @@ from lakehouse_operator.cluster.kinds import LAKEHOUSE_PIPELINE, LEASE
 from lakehouse_operator.cluster.port import Cluster
 from lakehouse_operator.handlers.bells import Bells, Key
 
-LEASE_NAME = "lakehouse-operator"
-"""The Lease of the replica that leads."""
 _log = logging.getLogger(__name__)
 
 
@@ -82,11 +80,13 @@ class Reach:
     Attributes:
         cluster: whom to ask.
         namespace: the operator's own.
+        lease: the name of the Lease there, which is asked for.
         stale_after: seconds after which an answer counts no more.
     """
 
     cluster: Cluster
     namespace: str
+    lease: str
     stale_after: float
     monotonic: Callable[[], float] = time.monotonic
     _answered_at: float | None = None
@@ -94,7 +94,7 @@ class Reach:
     async def look(self) -> None:
         """Ask once, for one small object."""
         try:
-            await self.cluster.read(LEASE, self.namespace, LEASE_NAME)
+            await self.cluster.read(LEASE, self.namespace, self.lease)
         except (Unavailable, Throttled):
             return
         except ClusterError:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -15,7 +16,7 @@ from lakehouse_operator.planning.validate import ConfigMaps, Judge, validate
 _Case: TypeAlias = bytes
 """Stands for everything that a judgement depends on."""
 _Verdict: TypeAlias = bytes
-"""A judgement as pickled by ourselves: a fifth of the memory that the objects would take, and nobody can change it."""
+"""A judgement, pickled and packed: a small part of the memory that the objects would take, and nobody can change it."""
 
 
 class Judgements:
@@ -36,9 +37,9 @@ class Judgements:
 
         def judge(raw: Mapping[str, Any], config_maps: ConfigMaps) -> ValidPipeline | Problems:
             case = _case(raw, config_maps)
-            verdict = asked.get(case) or known.get(case) or pickle.dumps(self._judge(raw, config_maps))
+            verdict = asked.get(case) or known.get(case) or _packed(self._judge(raw, config_maps))
             asked[case] = verdict
-            found: ValidPipeline | Problems = pickle.loads(verdict)  # noqa: S301 - written a few lines above
+            found: ValidPipeline | Problems = pickle.loads(zlib.decompress(verdict))  # noqa: S301 - written a few lines above
             return found
 
         yield judge
@@ -50,6 +51,10 @@ class Judgements:
 
     def __len__(self) -> int:
         return sum(map(len, self._known.values()))
+
+
+def _packed(judgement: ValidPipeline | Problems) -> _Verdict:
+    return zlib.compress(pickle.dumps(judgement), level=1)
 
 
 def _case(raw: Mapping[str, Any], config_maps: ConfigMaps) -> _Case:

@@ -18,7 +18,7 @@ from lakehouse_operator.cluster.rest import Patience
 from lakehouse_operator.config import Config
 from lakehouse_operator.handlers.bells import Bells
 from lakehouse_operator.handlers.events import register
-from lakehouse_operator.handlers.health import LEASE_NAME, Reach, Watchdog, serve_health
+from lakehouse_operator.handlers.health import Reach, Watchdog, serve_health
 from lakehouse_operator.handlers.sight import Sight
 from lakehouse_operator.handlers.tender import Tender
 
@@ -79,11 +79,11 @@ async def run(config: Config) -> None:
         lease = LeaderLease(
             cluster=undisturbed,
             namespace=config.namespace,
-            name=LEASE_NAME,
+            name=config.lease,
             identity=config.identity,
             now=lambda: datetime.now(UTC),  # noqa: TID251 - the edge reads the clock
         )
-        reach = Reach(undisturbed, config.namespace, config.stale_after)
+        reach = Reach(undisturbed, config.namespace, config.lease, config.stale_after)
         asking = asyncio.create_task(reach.keep())
         try:
             await _until_stopped(_lead(config, cluster, lease, reach, stop), stop)

@@ -17,6 +17,7 @@ from lakehouse_operator.cluster.kinds import SECRET
 from lakehouse_operator.cluster.port import Cluster
 from lakehouse_operator.handlers.bells import Key
 from lakehouse_operator.handlers.threads import in_a_thread
+from lakehouse_operator.observation.clients import Clients
 from lakehouse_operator.observation.endpoints import endpoints, refused
 from lakehouse_operator.observation.observe import Look, Observer
 from lakehouse_operator.planning import ledger, names, secrets
@@ -24,7 +25,7 @@ from lakehouse_operator.planning.acceptance import accept
 from lakehouse_operator.planning.batch import wanted_boundaries
 from lakehouse_operator.planning.job_settings import bronze_settings
 from lakehouse_operator.planning.observed import Observation, Observed
-from lakehouse_operator.planning.pipeline import GoldModels, ValidPipeline
+from lakehouse_operator.planning.pipeline import GoldModels, SilverTables, ValidPipeline
 from lakehouse_operator.planning.validate import Judge, validate
 from lakehouse_operator.tables.move import MoveRefused, drop_tag, roll_back, tag_snapshot
 
@@ -56,6 +57,7 @@ class Sight:
     allowed: tuple[str, ...] = ()
     rest_url: Callable[[str, str], str] = _rest_service
     seconds: float = 30.0
+    _clients: Clients = field(default_factory=Clients)
     _observers: dict[Key, Observer] = field(default_factory=dict)
     _looks: dict[Key, Look] = field(default_factory=dict)
     _under_way: "dict[Key, tuple[Look, Future[Any]]]" = field(default_factory=dict)
@@ -81,7 +83,7 @@ class Sight:
         return Observation(problem=self._no_answer) if self._hangs(key, look) else await self._looked(key, look)
 
     async def _looked(self, key: Key, look: Look) -> Observation:
-        observer = self._observers.setdefault(key, Observer())
+        observer = self._observers.setdefault(key, Observer(self._clients))
         try:
             return await self._call(key, look, partial(observer.observe, look))
         except TimeoutError:
@@ -164,6 +166,7 @@ def _decoded(reference: dict[str, str], encoded: str) -> str:
 def _look(pipeline: ValidPipeline, seen: Observed, values: dict[str, str], rest_url: Callable[[str, str], str]) -> Look:
     settings: BronzeSettings = bronze_settings(pipeline)
     silver = pipeline.silver.writes if pipeline.silver else ()
+    results = pipeline.silver.results if isinstance(pipeline.silver, SilverTables) else ()
     gold = [model.name for model in pipeline.gold.models] if isinstance(pipeline.gold, GoldModels) else []
     covered = [entry.upto for entry in ledger.scheduled(ledger.entries(seen), "silver") if entry.upto is not None]
     job = None
@@ -173,12 +176,24 @@ def _look(pipeline: ValidPipeline, seen: Observed, values: dict[str, str], rest_
     return Look(
         settings=settings,
         secrets=values,
-        tables=(pipeline.bronze_table, *silver, *gold),
-        known={pipeline.bronze_table: covered[-1]} if covered else {},
+        tables=(pipeline.bronze_table, *silver, *results, *gold),
+        known=_known(pipeline, seen, covered),
         boundaries=wanted_boundaries(pipeline, seen),
         savepoints=tuple(point.path for point in seen.record.points),
         job=job,
     )
+
+
+def _known(pipeline: ValidPipeline, seen: Observed, covered: list[int]) -> dict[str, int]:
+    """The bronze snapshot from which back nobody asks for rows: what silver has covered.
+
+    While the stream goes back to a point, it is that point's: which days are discarded, the commits since then tell.
+    """
+    operation = seen.record.operation
+    point = seen.record.point(operation.point) if operation and operation.stage in ("removing", "rewinding") else None
+    if point is not None:
+        return {pipeline.bronze_table: point.bronze_snapshot} if point.bronze_snapshot is not None else {}
+    return {pipeline.bronze_table: covered[-1]} if covered else {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from lakehouse_contract.decoding import SettingsRefused
 from lakehouse_operator import metrics
 from lakehouse_operator.cluster.apply import apply
 from lakehouse_operator.cluster.errors import ClusterError, NotFound, Throttled
-from lakehouse_operator.cluster.gather import gather
+from lakehouse_operator.cluster.gather import gather, read_pipeline
 from lakehouse_operator.cluster.kinds import LAKEHOUSE_PIPELINE
 from lakehouse_operator.cluster.port import Cluster, Event
 from lakehouse_operator.cluster.report import report
@@ -18,8 +18,11 @@ from lakehouse_operator.handlers.bells import Key
 from lakehouse_operator.handlers.gauges import forget, measure
 from lakehouse_operator.handlers.judgements import Judgements
 from lakehouse_operator.handlers.sight import Sight
-from lakehouse_operator.planning.plan import Announce
+from lakehouse_operator.planning.conditions import failure_told, while_failing
+from lakehouse_operator.planning.observed import Observed
+from lakehouse_operator.planning.plan import Announce, Plan, StatusOf
 from lakehouse_operator.planning.reconcile import reconcile
+from lakehouse_operator.planning.schedule import instant
 from lakehouse_operator.tables.move import MoveRefused
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
@@ -81,8 +84,13 @@ class Tender:
             seen = replace(gathered.seen, observation=await self._sight.observe(gathered.seen, judge))
             plan = reconcile(seen, judge)
         gathered = replace(gathered, seen=seen)
-        metrics.STATUS_WRITES.inc(await report(self._cluster, plan.statuses, seen))
+        # That rounds fail is told until one has done all that it should.
+        told = failure_told(seen.pipeline.status)
+        metrics.STATUS_WRITES.inc(await report(self._cluster, _while_failing(plan, seen, told), seen))
         await apply(self._cluster, self._sight.tables(seen), plan.actions, gathered)
+        if told is not None:
+            own = [status for status in plan.statuses if status.kind == LAKEHOUSE_PIPELINE.name]
+            metrics.STATUS_WRITES.inc(await report(self._cluster, own, seen))
         for action in plan.actions:
             metrics.ACTIONS.labels(type(action).__name__).inc()
         measure(key, seen, plan)
@@ -95,27 +103,47 @@ class Tender:
         count = self._failures[key] = self._failures.get(key, 0) + 1
         _log.warning("%s/%s: %s (try %d)", *key, error, count)
         if count % _TOLD_EVERY == _TOLD_AFTER:
-            await self._tell(key, f"{count} rounds in a row have failed: {told}")
+            await self._tell(key, f"rounds fail one after the other, so nothing is done for it: {told}")
         if isinstance(error, Throttled):
             return float(error.retry_after)
         doubled: float = _FIRST_PAUSE * 2 ** min(count - 1, 10)
         return min(doubled, _LONGEST_PAUSE)
 
     async def _tell(self, key: Key, message: str) -> None:
-        """Post an event about the pipeline. The API server itself may be what fails: then the log has to do."""
+        """Say it in the pipeline's status and in an event. The API server itself may be what fails: then the log does.
+
+        The status is written at the same moments as the event, however often a round fails in between.
+        """
         try:
-            pipeline = await self._cluster.read(LAKEHOUSE_PIPELINE, *key)
+            pipeline = read_pipeline(await self._cluster.read(LAKEHOUSE_PIPELINE, *key))
+            now = self._now()
+            status = while_failing(pipeline.status, message, was=pipeline.status, now=instant(now))
+            if status != pipeline.status:
+                await self._cluster.write_status(LAKEHOUSE_PIPELINE, *key, uid=pipeline.uid, status=status)
             await self._cluster.announce(
                 Event(
                     kind=LAKEHOUSE_PIPELINE,
                     namespace=key[0],
                     name=key[1],
-                    uid=pipeline["metadata"]["uid"],
+                    uid=pipeline.uid,
                     type="Warning",
                     reason="ReconcileFailed",
                     message=message,
-                    at=self._now(),
+                    at=now,
                 )
             )
         except ClusterError as error:
-            _log.warning("%s/%s: the event could not be posted: %s", *key, error)
+            _log.warning("%s/%s: it could not be told: %s", *key, error)
+
+
+def _while_failing(plan: Plan, seen: Observed, told: str | None) -> tuple[StatusOf, ...]:
+    """The statuses of a plan, that of the pipeline as it is while rounds fail."""
+    if told is None:
+        return plan.statuses
+    was, now = seen.pipeline.status, instant(seen.now)
+    return tuple(
+        replace(each, status=while_failing(each.status, told, was=was, now=now))
+        if each.kind == LAKEHOUSE_PIPELINE.name
+        else each
+        for each in plan.statuses
+    )

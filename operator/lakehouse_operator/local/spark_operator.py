@@ -112,8 +112,7 @@ class LocalSparkOperator:
         if outcome.exit_code == ExitCode.SUCCEEDED:
             await self._report(application, "COMPLETED", terminationTime=_now())
             return
-        reason = "OOMKilled" if outcome.exit_code == ExitCode.OUT_OF_MEMORY and outcome.result else "Error"
-        message = f"driver container failed with ExitCode: {outcome.exit_code}, Reason: {reason}"
+        message = f"driver container failed with ExitCode: {outcome.exit_code}, Reason: {_reason(outcome.exit_code)}"
         await self._report(application, "FAILED", message, terminationTime=_now())
 
     async def _report(self, application: Resource, state: str, message: str = "", **fields: str) -> None:
@@ -128,6 +127,11 @@ class LocalSparkOperator:
                 uid=metadata["uid"],
                 status=application["status"],
             )
+
+
+def _reason(code: int) -> str:
+    """What is known here of an end: on one machine nobody says who sent a signal, the kernel for memory included."""
+    return f"Error (killed by signal {code - 128})" if code > 128 else "Error"
 
 
 def _mebibytes(memory: str) -> int:

@@ -6,7 +6,6 @@ from typing import Literal
 
 from confluent_kafka import (
     Consumer,
-    ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -36,7 +35,8 @@ class Topics:
     """A broker's topics, seen by an administrator."""
 
     def __init__(self, bootstrap_servers: str) -> None:
-        self._admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": _ONLY_CRITICAL})
+        self._connection = {"bootstrap.servers": bootstrap_servers, "log_level": _ONLY_CRITICAL}
+        self._admin = AdminClient(self._connection)
 
     def create(self, topic: str, *, partitions: int, timestamps: TimestampType) -> None:
         """Create a topic that keeps everything, unless it exists.
@@ -74,10 +74,14 @@ class Topics:
         """For each partition the offset that a consumer group has committed; 0 where it has not yet."""
 
         def ask() -> dict[int, int]:
-            wanted = [TopicPartition(topic, number) for number in self.partitions(topic)]
-            request = [ConsumerGroupTopicPartitions(group, wanted)]
-            answer = self._admin.list_consumer_group_offsets(request, request_timeout=_SECONDS)[group]
-            return {where.partition: max(where.offset, 0) for where in answer.result(_SECONDS).topic_partitions}
+            # Not by the AdminClient: see `observation.kafka`.
+            consumer = Consumer({**self._connection, "group.id": group, "enable.auto.commit": False})
+            try:
+                wanted = [TopicPartition(topic, number) for number in self.partitions(topic)]
+                found = consumer.committed(wanted, timeout=_SECONDS)
+            finally:
+                consumer.close()
+            return {where.partition: max(where.offset, 0) for where in found}
 
         return _settled(ask)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 
 from lakehouse_operator.planning.observed import PartitionProgress
@@ -18,14 +18,15 @@ class KafkaUnreadable(Exception):
 
 
 class KafkaObserver:
-    """Asks one cluster again and again over one connection.
+    """Asks one cluster again and again, over one connection but for the offsets of groups.
 
     Args:
         connection: librdkafka's properties, `bootstrap.servers` and, where needed, the security ones.
     """
 
     def __init__(self, connection: Mapping[str, str]) -> None:
-        self._admin = AdminClient({**connection, "log_level": 2, "socket.timeout.ms": int(_SECONDS * 1000)})
+        self._connection = {**connection, "log_level": 2, "socket.timeout.ms": int(_SECONDS * 1000)}
+        self._admin = AdminClient(self._connection)
 
     def progress(self, topic: str, group: str, boundaries: Iterable[datetime] = ()) -> tuple[PartitionProgress, ...]:
         """The progress of each partition.
@@ -89,11 +90,23 @@ class KafkaObserver:
         return self._ask("offsets", ask)
 
     def _committed(self, topic: str, numbers: list[int], group: str) -> dict[int, int]:
+        """The group's committed offsets, negative where it has none.
+
+        Not by `AdminClient.list_consumer_group_offsets`: that ends the whole process by a segmentation fault when the
+        broker that it asks is not the group's coordinator, as after a restart of one (confluentinc/librdkafka #5040).
+        The consumer subscribes to nothing, so it does not join the group.
+        """
+
         def ask() -> dict[int, int]:
-            wanted = [TopicPartition(topic, number) for number in numbers]
-            request = [ConsumerGroupTopicPartitions(group, wanted)]
-            answer = self._admin.list_consumer_group_offsets(request, request_timeout=_SECONDS)[group]
-            return {where.partition: where.offset for where in answer.result(_SECONDS).topic_partitions}
+            consumer = Consumer({**self._connection, "group.id": group, "enable.auto.commit": False})
+            try:
+                found = consumer.committed([TopicPartition(topic, number) for number in numbers], timeout=_SECONDS)
+            finally:
+                consumer.close()
+            failed = next((where.error for where in found if where.error is not None), None)
+            if failed is not None:
+                raise KafkaException(failed)
+            return {where.partition: where.offset for where in found}
 
         return self._ask(f"the offsets of group {group}", ask)
 

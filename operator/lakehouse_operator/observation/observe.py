@@ -15,11 +15,11 @@ from pyiceberg.catalog import Catalog
 
 from lakehouse_contract.decoding import to_json
 from lakehouse_contract.settings import BronzeSettings
+from lakehouse_operator.observation.clients import Clients, Shared
 from lakehouse_operator.observation.flink import FlinkUnreadable, job_health
 from lakehouse_operator.observation.kafka import KafkaObserver, KafkaUnreadable
 from lakehouse_operator.observation.savepoints import SavepointObserver
 from lakehouse_operator.planning.observed import Observation
-from lakehouse_operator.tables.catalog import open_catalog
 from lakehouse_operator.tables.observe import TableObserver
 
 T = TypeVar("T")
@@ -46,13 +46,18 @@ class Look:
 
 
 class Observer:
-    """Looks at one pipeline again and again; connections and what never changes are kept between looks."""
+    """Looks at one pipeline again and again; connections and what never changes are kept between looks.
 
-    def __init__(self) -> None:
+    Args:
+        clients: The connections that it shares with other pipelines.
+    """
+
+    def __init__(self, clients: Clients | None = None) -> None:
+        self._clients = clients or Clients()
         self._opened: str | None = None
-        self._catalog: Catalog | None = None
+        self._catalog: Shared[Catalog] | None = None
         self._tables: TableObserver | None = None
-        self._kafka: KafkaObserver | None = None
+        self._kafka: Shared[KafkaObserver] | None = None
         self._savepoint_observer = SavepointObserver(time.monotonic)
         self._timestamps: str | None = None
         self._timestamps_read_at = float("-inf")
@@ -97,10 +102,9 @@ class Observer:
         self._open(look)
         if self._catalog is None:
             settings = look.settings.catalog
-            self._catalog = open_catalog(
-                settings, {**_s3_keys(look), **_named(settings.secret_properties, look.secrets)}
-            )
-        return self._catalog
+            secrets = {**_s3_keys(look), **_named(settings.secret_properties, look.secrets)}
+            self._catalog = self._clients.catalog(settings, secrets)
+        return self._catalog.get()
 
     def _open(self, look: Look) -> None:
         """Forget everything when addresses or secrets have changed."""
@@ -116,8 +120,8 @@ class Observer:
 
     def _kafka_observer(self, look: Look) -> KafkaObserver:
         if self._kafka is None:
-            self._kafka = KafkaObserver(kafka_connection(look))
-        return self._kafka
+            self._kafka = self._clients.kafka(kafka_connection(look))
+        return self._kafka.get()
 
     def _savepoints(self, look: Look) -> dict[str, int]:
         io = self.catalog(look)._load_file_io(location=look.savepoints[0])

@@ -43,7 +43,7 @@ def accept(seen: Observed, judge: Judge = validate) -> Acceptance:
         return Acceptance(pipeline=newest, problems=(), record=_at(record, seen), changes=changes)
     last = _read(seen, record.accepted, judge)
     changes = change.classify(last, newest) if last else ()
-    refused = tuple(_needs_new_state(each, seen) for each in changes if each.effect == "newState")
+    refused = tuple(_refusal(each, seen) for each in changes if each.is_refused)
     if refused:
         return Acceptance(pipeline=last, problems=refused, record=record)
     record = replace(record, accepted=content, previous=record.accepted)
@@ -54,7 +54,9 @@ def _at(record: Record, seen: Observed) -> Record:
     return replace(record, accepted_generation=seen.pipeline.generation)
 
 
-def _needs_new_state(changed: Change, seen: Observed) -> Problem:
+def _refusal(changed: Change, seen: Observed) -> Problem:
+    if changed.refused is not None:
+        return Problem(changed.path, changed.refused)
     return Problem(
         changed.path,
         f"can't change from {json.dumps(changed.before)} to {json.dumps(changed.after)}: the stream's state and its "

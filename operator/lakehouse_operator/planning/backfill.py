@@ -16,6 +16,7 @@ from lakehouse_operator.api.backfill import (
     BackfillStatus,
 )
 from lakehouse_operator.api.objects import Condition
+from lakehouse_operator.api.run import AuditLimits
 from lakehouse_operator.planning.due import NewRun
 from lakehouse_operator.planning.ledger import Entry
 from lakehouse_operator.planning.observed import BackfillObject, Observed
@@ -218,6 +219,7 @@ def _new_run(case: _Case, interval: BackfillInterval, pinned: str | None) -> New
         because="Asked",
         upto=int(pinned) if pinned and interval.stage == "silver" else None,
         backfill=case.name,
+        audit=case.spec.audit if interval.stage == "silver" and case.spec.audit != AuditLimits() else None,
     )
 
 

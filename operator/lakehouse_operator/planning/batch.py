@@ -3,17 +3,18 @@
 This is the table of contents. What is due says `due`, how one run goes on says `runs`, what happened says `ledger`.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from lakehouse_contract import commits
 from lakehouse_operator.api import API_VERSION
 from lakehouse_operator.api.objects import Condition
 from lakehouse_operator.api.pipeline import Gold, Silver
 from lakehouse_operator.api.pipeline_status import BatchLayer
-from lakehouse_operator.api.run import RunSpec, RunStatus, Stage, WrittenTable
+from lakehouse_operator.api.run import BrokenRule, Quality, RunSpec, RunStatus, Stage, WrittenTable
 from lakehouse_operator.api.values import mebibytes, seconds
 from lakehouse_operator.planning import job_settings, ledger, names
 from lakehouse_operator.planning.backfill import BackfillStage, Definition, decide_backfill, is_going_on
@@ -253,7 +254,23 @@ def _with_results(status: RunStatus, run: str, seen: Observed) -> RunStatus:
         WrittenTable(table=table, snapshot=str(commit.id), rows=int(commit.properties.get("added-records", "0")))
         for table, commit in sorted(written, key=lambda item: (item[0], item[1].committed_at))
     ]
-    return status.model_copy(update={"tables": tuple(rows[:300]), "touched_days": tuple(sorted(days)[-400:])})
+    update = {"tables": tuple(rows[:300]), "touched_days": tuple(sorted(days)[-400:])}
+    return status.model_copy(update={**update, "quality": _quality(written)})
+
+
+def _quality(written: Iterable[tuple[str, Commit]]) -> Quality | None:
+    """What the run's commits of quality results say: of each such table the newest, as a retry says it again."""
+    ordered = sorted(written, key=lambda item: item[1].committed_at)
+    told = {
+        table: commit.properties[commits.QUALITY] for table, commit in ordered if commits.QUALITY in commit.properties
+    }
+    try:
+        found = [json.loads(each) for each in told.values()]
+        broken = tuple(BrokenRule.from_raw(each) for one in found for each in one["broken"])
+        rules = sum(int(one["rules"]) for one in found)
+    except (ValueError, TypeError, KeyError):  # the summary of a table is not the operator's own
+        return None
+    return Quality(rules=rules, broken=broken[: commits.QUALITY_MOST]) if found else None
 
 
 def _is_of(commit: Commit, run: str) -> bool:
@@ -382,10 +399,12 @@ def _source_range(run: NewRun) -> dict[str, str] | None:
     return {"upto": str(run.upto), **({"after": str(run.after)} if run.after is not None else {})}
 
 
-def _days(run: NewRun) -> dict[str, str] | None:
+def _days(run: NewRun) -> dict[str, Any] | None:
     if not run.days:
         return None
-    return {"first": run.days[0], "last": run.days[1], **({"atSnapshot": str(run.upto)} if run.upto else {})}
+    pinned = {"atSnapshot": str(run.upto)} if run.upto else {}
+    audit = {"audit": run.audit.to_raw()} if run.audit else {}
+    return {"first": run.days[0], "last": run.days[1], **pinned, **audit}
 
 
 def _name(pipeline: ValidPipeline, run: NewRun, known: tuple[ledger.Entry, ...]) -> str:

@@ -9,8 +9,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from lakehouse_contract import evolution, layout
+from lakehouse_contract.tables import Table
 from lakehouse_operator.api.parts import Effect, KeyedBy, Rolls
-from lakehouse_operator.planning.pipeline import ValidPipeline
+from lakehouse_operator.planning.pipeline import SilverTables, ValidPipeline
 
 _SEVERITY: Mapping[Effect, int] = {"none": 0, "hot": 1, "restart": 2, "newState": 3}
 _NOTHING = Rolls("none")
@@ -18,18 +20,27 @@ _NOTHING = Rolls("none")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One field that differs. `renews`: the stages whose earlier results keep the old definition until a backfill."""
+    """One field that differs. `renews`: the stages whose earlier results keep the old definition until a backfill.
+
+    `refused` says why a table that is there can't follow the change, and what would work instead.
+    """
 
     path: str
     effect: Effect
     renews: tuple[str, ...]
     before: Any
     after: Any
+    refused: str | None = None
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the spec with this change is not accepted."""
+        return self.effect == "newState" or self.refused is not None
 
 
 def classify(old: ValidPipeline, new: ValidPipeline) -> tuple[Change, ...]:
     """Every field in which two pipelines differ, in the order of the types. Defaults count as if they were written."""
-    changes = tuple(_below(old.spec, new.spec, "spec", _NOTHING))
+    changes = (*_below(old.spec, new.spec, "spec", _NOTHING), *_tables_left_behind(old, new))
     if old.bronze_table == new.bronze_table:
         return tuple(each for each in changes if each.path != "spec.bronze.table")
     others = (each for each in changes if each.path != "spec.bronze.table")
@@ -37,6 +48,39 @@ def classify(old: ValidPipeline, new: ValidPipeline) -> tuple[Change, ...]:
         path="spec.bronze.table", effect="newState", renews=(), before=old.bronze_table, after=new.bronze_table
     )
     return (*others, table)
+
+
+def _tables_left_behind(old: ValidPipeline, new: ValidPipeline) -> Iterator[Change]:
+    """The changes of silver's columns that its tables can't follow."""
+    if not isinstance(old.silver, SilverTables) or not isinstance(new.silver, SilverTables):
+        return
+    before, after = _columns(old.silver), _columns(new.silver)
+    for (kind, table), columns in before.items():
+        wanted = after.get((kind, table))
+        if wanted is None:  # it is no longer kept up, and stays as it is
+            continue
+        for each in evolution.refusals(table, columns, wanted):
+            yield Change(
+                path=f"spec.silver.{kind}[{table}].{'columns' if kind == 'tables' else 'tracked'}[{each.column}]",
+                effect="hot",
+                renews=(),
+                before=columns[each.column],
+                after=wanted.get(each.column),
+                refused=each.message,
+            )
+
+
+def _columns(silver: SilverTables) -> dict[tuple[str, str], dict[str, str]]:
+    """Each table's columns with their types."""
+    tables = {table.name: table for table in silver.tables}
+    found = {("tables", name): _types(layout.silver(table)) for name, table in tables.items()}
+    for dimension in silver.dimensions:
+        found["dimensions", dimension.name] = _types(layout.dimension(dimension, tables[dimension.source]))
+    return found
+
+
+def _types(table: Table) -> dict[str, str]:
+    return {column.name: column.type for column in table.columns}
 
 
 def worst(changes: tuple[Change, ...]) -> Effect:

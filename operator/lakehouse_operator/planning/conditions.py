@@ -5,8 +5,7 @@ Nothing in it changes by itself: a moment that moves, a count that grows are met
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
-from itertools import pairwise
+from datetime import timedelta
 from typing import Any, Literal
 
 from lakehouse_contract.decoding import Problem
@@ -20,7 +19,6 @@ from lakehouse_operator.api.pipeline_status import (
     PipelineStatus,
     ProblemStatus,
     RecoveryPointStatus,
-    StaleDays,
     StreamStatus,
     UpgradeProgress,
 )
@@ -34,6 +32,7 @@ from lakehouse_operator.planning.plan import Hold
 from lakehouse_operator.planning.record import Operation, RecoveryPoint
 from lakehouse_operator.planning.schedule import instant, parse_instant
 from lakehouse_operator.planning.situation import Situation, Step
+from lakehouse_operator.planning.staleness import stale
 
 Truth = Literal["True", "False", "Unknown"]
 
@@ -82,7 +81,7 @@ def describe(seen: Observed, found: Findings) -> dict[str, Any]:
         stream=_stream(step) if step else None,
         layers=_layers(step, found.layers) if step else None,
         recovery_points=tuple(_point(each) for each in reversed(record.points[-_MAX_SHOWN:])),
-        stale=tuple(_ranges(record.stale_days))[:_MAX_SHOWN],
+        stale=stale(pipeline, record)[:_MAX_SHOWN] if pipeline else (),
     )
     return status.to_raw()
 
@@ -249,6 +248,42 @@ def _observing(seen: Observed) -> Finding:
     )
 
 
+# --- while rounds fail ------------------------------------------------------------------------------------------------
+
+_FAILING = "ReconcileFailed"
+
+
+def failure_told(status: Mapping[str, Any]) -> str | None:
+    """What the status says about rounds that fail one after the other; None where it says no such thing."""
+    return next((each["message"] for each in status.get("conditions", ()) if each["type"] == _FAILING), None)
+
+
+def while_failing(status: Mapping[str, Any], message: str, *, was: Mapping[str, Any], now: str) -> dict[str, Any]:
+    """A status while rounds fail: what it says stays, but the pipeline is not ready, since nothing can be done for it.
+
+    Args:
+        status: What the status would be otherwise.
+        message: Why rounds fail.
+        was: The status as it was seen: a condition keeps its time until it flips.
+        now: The moment, as it is written.
+    """
+    before = {(each["type"], each["status"]): each["lastTransitionTime"] for each in was.get("conditions", ())}
+    told = [
+        {
+            "type": kind,
+            "status": truth,
+            "reason": _FAILING,
+            "message": message,
+            "lastTransitionTime": before.get((kind, truth), now),
+            **({"observedGeneration": status["observedGeneration"]} if "observedGeneration" in status else {}),
+        }
+        for kind, truth in (("Ready", "False"), (_FAILING, "True"))
+    ]
+    kinds = ("Ready", _FAILING)
+    others = [each for each in status.get("conditions", ()) if each["type"] not in kinds]
+    return {**status, "conditions": [told[0], *others, told[1]]}
+
+
 # --- parts ------------------------------------------------------------------------------------------------------------
 
 
@@ -316,15 +351,3 @@ def _layers(step: Step, layers: Mapping[BatchStageName, BatchLayer]) -> Layers:
     return Layers(
         bronze=bronze, silver=layers.get("silver"), gold=layers.get("gold"), maintenance=layers.get("maintenance")
     )
-
-
-def _ranges(days: tuple[str, ...]) -> Iterator[StaleDays]:
-    """Days as ranges without gaps. They are silver's: what it derives goes on to gold."""
-    ordered = sorted(days)
-    if not ordered:
-        return
-    first = ordered[0]
-    for day, following in [*pairwise(ordered), (ordered[-1], None)]:
-        if following is None or date.fromisoformat(following) - date.fromisoformat(day) > timedelta(days=1):
-            yield StaleDays(first=first, last=day, stage="silver", reason="Rewind")
-            first = following or first

@@ -11,10 +11,12 @@ from typing import TypeVar
 
 from lakehouse_contract import coherence, decoding, layout
 from lakehouse_contract.decoding import Problem
-from lakehouse_contract.domain import Dimension, KeyedTable, Model, PayloadColumn
+from lakehouse_contract.domain import Dimension, KeyedTable, Model, PayloadColumn, Rule
 from lakehouse_operator.api.parts import Part
 from lakehouse_operator.api.pipeline import Gold, PipelineSpec, Silver
+from lakehouse_operator.api.pipeline import KeyedTable as KeyedTableSpec
 from lakehouse_operator.api.pipeline import Model as ModelSpec
+from lakehouse_operator.api.values import seconds
 from lakehouse_operator.planning import sql_check
 from lakehouse_operator.planning.pipeline import GoldModels, OwnJob, SilverTables
 from lakehouse_operator.planning.sql_check import ParsedModel
@@ -43,12 +45,27 @@ def check(spec: PipelineSpec, bronze_table: str, config_maps: Mapping[str, Mappi
     """
     silver = _silver(spec.silver)
     gold = _Gold(spec.gold, silver, config_maps)
-    problems = [*_silver_problems(silver, bronze_table), *gold.problems(), *_doubles(spec, silver, bronze_table)]
+    problems = [
+        *_silver_problems(silver, bronze_table),
+        *_ages(spec.silver),
+        *gold.problems(),
+        *_doubles(spec, silver, bronze_table),
+    ]
     return Domain(silver, gold.build(), tuple(problems))
 
 
 def _contract(kind: type[T], part: Part) -> T:
     return decoding.decode(kind, part.to_raw())
+
+
+def _table(table: KeyedTableSpec) -> KeyedTable:
+    """The same in the contract's units."""
+    raw = table.to_raw()
+    for rule in raw.get("rules", ()):
+        if "freshness" in rule:
+            # Nothing is no age: a spec that says it is refused (`_ages`), so it must still be read here.
+            rule["freshness"] = {"maxAgeSeconds": max(1, seconds(rule["freshness"]["maxAge"]))}
+    return decoding.decode(KeyedTable, raw)
 
 
 def _silver(silver: Silver | None) -> SilverTables | OwnJob | None:
@@ -58,7 +75,7 @@ def _silver(silver: Silver | None) -> SilverTables | OwnJob | None:
         return OwnJob(entry_point=silver.job.entry_point, arguments=silver.job.arguments, writes=silver.job.writes)
     return SilverTables(
         columns=tuple(_contract(PayloadColumn, column) for column in silver.columns),
-        tables=tuple(_contract(KeyedTable, table) for table in silver.tables),
+        tables=tuple(map(_table, silver.tables)),
         dimensions=tuple(_contract(Dimension, dimension) for dimension in silver.dimensions),
     )
 
@@ -79,7 +96,23 @@ def _silver_problems(silver: SilverTables | OwnJob | None, bronze_table: str) ->
         if table.where is not None:
             yield from _expression(f"{path}.where", table.where, known)
         for number, rule in enumerate(table.rules):
-            yield from _expression(f"{path}.rules[{number}].expression", rule.expression, known)
+            yield from _rule(f"{path}.rules[{number}]", rule, known)
+
+
+def _rule(path: str, rule: Rule, known: frozenset[str]) -> Iterator[Problem]:
+    if rule.expression is not None:
+        yield from _expression(f"{path}.expression", rule.expression, known)
+    if rule.pattern is not None:
+        for message in sql_check.regex_problems(rule.pattern.regex):
+            yield Problem(f"{path}.pattern.regex", message)
+
+
+def _ages(silver: Silver | None) -> Iterator[Problem]:
+    for index, table in enumerate(silver.tables if silver else ()):
+        for number, rule in enumerate(table.rules):
+            if rule.freshness is not None and not seconds(rule.freshness.max_age):
+                path = f"spec.silver.tables[{index}].rules[{number}].freshness.maxAge"
+                yield Problem(path, "must be longer than 0s: no event is younger than that")
 
 
 def _expression(path: str, text: str, known: frozenset[str]) -> Iterator[Problem]:
@@ -183,7 +216,13 @@ class _Gold:
         return GoldModels(
             sources=tuple(self._sources),
             models=tuple(
-                Model(name=each.model.name, kind=each.model.kind, sql=each.sql, day_column=each.model.day_column)
+                Model(
+                    name=each.model.name,
+                    kind=each.model.kind,
+                    sql=each.sql,
+                    day_column=each.model.day_column,
+                    when_changed=each.model.when_changed,
+                )
                 for each in models
             ),
         )
@@ -246,7 +285,7 @@ def _doubles(spec: PipelineSpec, silver: SilverTables | OwnJob | None, bronze_ta
     taken = {bronze_table}
     if isinstance(silver, SilverTables):
         taken |= {table.name + layout.QUARANTINE_SUFFIX for table in silver.tables}
-        taken |= {f"{table.name.split('.')[0]}.{layout.QUALITY_TABLE}" for table in silver.tables}
+        taken |= set(silver.results)
         own = set(silver.writes)
     else:
         own = set(silver.writes) if silver else set()

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Literal
 
 from lakehouse_operator.api.pipeline_status import BatchLayer, LastRun, OffsetsCommitted
-from lakehouse_operator.api.run import Stage
+from lakehouse_operator.api.run import AuditLimits, Stage
 from lakehouse_operator.planning import ledger as ledgers
 from lakehouse_operator.planning.completeness import commit_covering, offsets_reached, settled_since
 from lakehouse_operator.planning.ledger import FINAL, Entry
@@ -70,6 +70,7 @@ class NewRun:
     after: int | None = None
     upto: int | None = None
     backfill: str | None = None
+    audit: AuditLimits | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,6 +75,9 @@ def explain_change(old: ValidPipeline, new: ValidPipeline) -> tuple[str, ...]:
     if not changes:
         return ("Nothing changes.",)
     lines = [_line(each) for each in changes]
+    left_behind = [each for each in changes if each.refused is not None]
+    if left_behind:
+        return (*lines, "In all: it is refused, because a table that is there can't follow it.")
     effect = worst(changes)
     lines.append(f"In all: {effect}; {_WHAT_FOLLOWS[effect]}.")
     renewed = sorted({stage for each in changes for stage in each.renews}, key=("silver", "gold").index)
@@ -86,7 +89,8 @@ def explain_change(old: ValidPipeline, new: ValidPipeline) -> tuple[str, ...]:
 
 
 def _line(change: Change) -> str:
-    return f"{change.path}: {_short(change.before)} -> {_short(change.after)} ({change.effect})"
+    what = change.effect if change.refused is None else f"refused: {change.refused}"
+    return f"{change.path}: {_short(change.before)} -> {_short(change.after)} ({what})"
 
 
 def _short(value: object) -> str:

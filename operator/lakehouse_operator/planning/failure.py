@@ -12,11 +12,21 @@ from lakehouse_contract.commits import ExitCode
 from lakehouse_operator.api.run import FailureClass
 from lakehouse_operator.planning.observed import Application
 
-_SIGTERM = 143  # what a driver that was told to stop ends with
-# Reasons that Kubernetes gives for a pod that it, not the job, ended.
-_EVICTIONS = frozenset(
-    {"Evicted", "Preempting", "NodeLost", "NodeShutdown", "Shutdown", "Terminated", "UnexpectedAdmissionError"}
-)
+# What a driver ends with that was told to stop, or was killed.
+_SIGNALS = {143: "stopped", 137: "killed by signal 9, and not for its memory as far as Kubernetes says,"}
+# Reasons that Kubernetes gives for a pod that it, not the job, ended: the kubelet's (status.reason), those of the
+# condition DisruptionTarget, and that of a container whose node was lost.
+_ENDED_BY_KUBERNETES = frozenset(
+    {
+        "Evicted", "Preempting", "NodeLost", "NodeShutdown", "Shutdown", "Terminated", "UnexpectedAdmissionError",
+        "OutOfcpu", "OutOfmemory", "OutOfpods", "NodeAffinity",
+        "PreemptionByScheduler", "DeletionByTaintManager", "EvictionByEvictionAPI", "DeletionByPodGC",
+        "TerminationByKubelet",
+        "ContainerStatusUnknown",
+        "Deleted",
+    }
+)  # fmt: skip
+_OUT_OF_MEMORY = "OOMKilled"
 _EXIT = re.compile(r"ExitCode: (\d+)")
 # What the Spark operator says when the driver never ran (kubeflow/spark-operator `controller.go`, `submission.go`).
 _SUBMISSION = re.compile(
@@ -60,22 +70,32 @@ class Verdict:
 
 
 def classify(application: Application) -> Verdict:
-    """Read why an application failed: from the driver's exit code, the pod's reason and the operator's message."""
+    """Read why an application failed: from the pods' reasons, the driver's exit code and the operator's message.
+
+    An exit code of 137 says only that the driver was killed by signal 9. That it was for its memory says the reason
+    `OOMKilled`; without it, it was somebody else.
+    """
     message = application.message or "the Spark operator gives no reason"
     code = application.exit_code if application.exit_code is not None else _code_in(message)
-    if application.pod_reason == "OOMKilled" or "OOMKilled" in message:
+    if application.pod_reason == _OUT_OF_MEMORY or _OUT_OF_MEMORY in message:
         return Verdict("OutOfMemory", f"the driver was killed for its memory: {message}", code)
-    if application.pod_reason in _EVICTIONS or _SUBMISSION.search(message):
+    if application.pod_reason in _ENDED_BY_KUBERNETES:
+        said = f" ({application.pod_message})" if application.pod_message else ""
+        return Verdict("Infrastructure", f"the driver's pod was ended: {application.pod_reason}{said}; {message}", code)
+    if _SUBMISSION.search(message):
         return Verdict("Infrastructure", message, code)
-    return Verdict(*_by_exit_code(code, message), code)
+    failure, told = _by_exit_code(code, message)
+    if failure == "Code" and code != ExitCode.SETTINGS_REFUSED and application.executor_out_of_memory:
+        return Verdict("OutOfMemory", f"an executor was killed for its memory: {message}", code)
+    return Verdict(failure, told, code)
 
 
 def _by_exit_code(code: int | None, message: str) -> tuple[FailureClass, str]:
-    if code == _SIGTERM:
-        return "Infrastructure", f"the driver was stopped from outside: {message}"
+    if code in _SIGNALS:
+        return "Infrastructure", f"the driver was {_SIGNALS[code]} from outside: {message}"
     match code:
         case ExitCode.BAD_DATA:
-            return "Data", f"a rule of severity fail was broken: {message}"
+            return "Data", f"a rule of severity fail was broken, or an audit failed: {message}"
         case ExitCode.SETTINGS_REFUSED:
             return "Code", f"the job refused its settings: {message}"
         case ExitCode.OUT_OF_MEMORY:

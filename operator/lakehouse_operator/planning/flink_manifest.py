@@ -84,6 +84,29 @@ def build_flink_deployment(pipeline: ValidPipeline) -> dict[str, Any]:
     }
 
 
+def build_state_snapshot(pipeline: ValidPipeline, name: str) -> dict[str, Any]:
+    """A FlinkStateSnapshot that asks the running job for a savepoint.
+
+    The savepoint's files stay when the object is deleted: the record keeps them, not this object.
+    """
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "FlinkStateSnapshot",
+        "metadata": names.metadata(
+            name,
+            pipeline.namespace,
+            labels=names.labels(pipeline.name, "bronze"),
+            annotations={},
+            owner=names.owned_by("LakehousePipeline", pipeline.name, pipeline.uid),
+        ),
+        "spec": {
+            "backoffLimit": 2,
+            "jobReference": {"kind": "FlinkDeployment", "name": names.deployment(pipeline.name)},
+            "savepoint": {"alreadyExists": False, "disposeOnDelete": False, "formatType": "CANONICAL"},
+        },
+    }
+
+
 def _spec(pipeline: ValidPipeline) -> dict[str, Any]:
     bronze = pipeline.spec.bronze
     return {
@@ -92,7 +115,7 @@ def _spec(pipeline: ValidPipeline) -> dict[str, Any]:
         "flinkVersion": bronze.flink_version,
         "mode": "native",
         "serviceAccount": bronze.service_account,
-        "flinkConfiguration": {**_configuration(pipeline.spec), **_policies(bronze)},
+        "flinkConfiguration": {**flink_configuration(pipeline.spec), **_policies(bronze)},
         "logConfiguration": {"log4j-console.properties": _LOGGING},
         "podTemplate": build_pod_template(
             container="flink-main-container",
@@ -125,7 +148,8 @@ def _resource(cpu: float, memory: str) -> dict[str, Any]:
     return {"cpu": cpu, "memory": f"{mebibytes(memory)}m"}
 
 
-def _configuration(spec: PipelineSpec) -> dict[str, str]:
+def flink_configuration(spec: PipelineSpec) -> dict[str, str]:
+    """Flink's configuration: ours, then the user's."""
     bronze, checkpoint = spec.bronze, spec.bronze.checkpoint
     savepoints = checkpoint.savepoint_directory
     configuration = {
@@ -160,7 +184,14 @@ def _storage(spec: PipelineSpec) -> dict[str, str]:
     storage = spec.storage
     if storage is None:
         return {}
-    options = {"s3.endpoint.region": storage.region}
+    # Not `s3.endpoint.region`: the Flink operator writes the configuration as a tree, and the leaf `s3.endpoint` has
+    # no room for it.
+    options = {
+        "fs.s3a.endpoint.region": storage.region,
+        # Else Hadoop asks the store to delete the "folders" above each file that is written: requests for nothing, and
+        # a store with real folders refuses them, after which Hadoop repeats them for minutes.
+        "fs.s3a.directory.marker.retention": "keep",
+    }
     if storage.endpoint is not None:
         options["s3.endpoint"] = storage.endpoint
     if storage.path_style_access:

@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from lakehouse_contract import layout
-from lakehouse_contract.decoding import encode
+from lakehouse_contract.decoding import decode, encode
 from lakehouse_contract.settings import (
+    AuditLimits,
     BronzeSettings,
     CatalogSettings,
     CheckpointSettings,
@@ -118,7 +119,12 @@ def run_settings(name: str, spec: RunSpec) -> RunSettings:
         snapshots=SnapshotRange(upto=int(taken.upto), after=int(taken.after) if taken.after else None)
         if taken
         else None,
-        days=DayRange(first=days.first, last=days.last, at_snapshot=int(days.at_snapshot) if days.at_snapshot else None)
+        days=DayRange(
+            first=days.first,
+            last=days.last,
+            at_snapshot=int(days.at_snapshot) if days.at_snapshot else None,
+            audit=decode(AuditLimits, days.audit.to_raw()) if days.audit else AuditLimits(),
+        )
         if days
         else None,
     )
@@ -204,8 +210,7 @@ def written_tables(pipeline: ValidPipeline) -> tuple[str, ...]:
         tables += silver.writes
     if isinstance(silver, SilverTables):
         tables += [name for table in silver.tables for name in (table.name, table.name + layout.QUARANTINE_SUFFIX)]
-        namespaces = sorted({table.name.split(".")[0] for table in silver.tables})
-        tables += [f"{namespace}.{layout.QUALITY_TABLE}" for namespace in namespaces]
+        tables += silver.results
         tables += [dimension.name for dimension in silver.dimensions]
     if isinstance(gold, OwnJob):
         tables += gold.writes

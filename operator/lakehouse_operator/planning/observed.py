@@ -95,7 +95,12 @@ class Savepoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Application:
-    """A SparkApplication: one attempt of a run."""
+    """A SparkApplication: one attempt of a run.
+
+    `pod_reason` says why the driver's pod ended, in Kubernetes' words, and `pod_message` more of it;
+    `executor_out_of_memory` whether the container of an executor that is still there was killed for its memory. They
+    are looked up once, in the round that finds an attempt failed (`runs.asks_why`), and None or False otherwise.
+    """
 
     name: str
     uid: str
@@ -104,9 +109,11 @@ class Application:
     state: str
     message: str | None
     exit_code: int | None
-    pod_reason: str | None
     started_at: datetime | None
     finished_at: datetime | None
+    pod_reason: str | None = None
+    pod_message: str | None = None
+    executor_out_of_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +145,11 @@ class BackfillObject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
-    """One snapshot on a table's main branch. `properties` is its summary; the oldest known first."""
+    """One snapshot on a table's main branch. `properties` is its summary; the oldest known first.
+
+    `kafka_timestamp_max` is how far the rows that it added had arrived, and `event_days` are the event days of these
+    rows. Both are None where that was not read; a commit without rows has no days and no timestamp.
+    """
 
     id: int
     parent: int | None
@@ -146,6 +157,7 @@ class Commit:
     operation: str
     properties: Mapping[str, str]
     kafka_timestamp_max: datetime | None = None
+    event_days: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

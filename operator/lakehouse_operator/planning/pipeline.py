@@ -9,8 +9,10 @@ from typing import Literal
 
 from typing_extensions import override
 
+from lakehouse_contract import layout
 from lakehouse_contract.decoding import Problem
 from lakehouse_contract.domain import Dimension, KeyedTable, Model, PayloadColumn
+from lakehouse_contract.names import split
 from lakehouse_operator.api.pipeline import Gold, Maintenance, PipelineSpec, Silver
 
 BatchStageName = Literal["silver", "gold", "maintenance"]
@@ -23,6 +25,12 @@ class SilverTables:
     columns: tuple[PayloadColumn, ...]
     tables: tuple[KeyedTable, ...]
     dimensions: tuple[Dimension, ...]
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """The tables that say what rules and audits found, two in each namespace of tables."""
+        spaces = sorted({split(table.name).namespace for table in self.tables})
+        return tuple(f"{space}.{name}" for space in spaces for name in (layout.QUALITY_TABLE, layout.AUDITS_TABLE))
 
     @property
     def writes(self) -> tuple[str, ...]:

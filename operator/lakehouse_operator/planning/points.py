@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 from lakehouse_contract import commits
 from lakehouse_operator.api.pipeline_status import PointTrigger
 from lakehouse_operator.api.values import seconds
 from lakehouse_operator.planning import names
+from lakehouse_operator.planning.flink_manifest import API_VERSION, build_state_snapshot
 from lakehouse_operator.planning.observed import Commit, Savepoint, TableView
 from lakehouse_operator.planning.plan import Action, Announce, CreateOnce, Delete, DropTag, Hold, TagSnapshot
 from lakehouse_operator.planning.record import (
@@ -19,14 +19,12 @@ from lakehouse_operator.planning.record import (
     point_name,
 )
 from lakehouse_operator.planning.schedule import parse_instant
-from lakehouse_operator.planning.situation import SAVEPOINT_ANNOTATION, Situation, Step
+from lakehouse_operator.planning.situation import FORGET_ANNOTATION, SAVEPOINT_ANNOTATION, Situation, Step
 
 TAG_PREFIX = commits.RECOVERY_TAG
 """Tags on the bronze table that keep the snapshots of recovery points."""
 DISCARDED_PREFIX = "discarded-"
 """Tags on the bronze table that keep the heads that a rewind discarded."""
-
-FLINK = "flink.apache.org/v1beta1"
 
 
 # --- finding ----------------------------------------------------------------------------------------------------------
@@ -167,19 +165,39 @@ def retire(s: Situation) -> tuple[Situation, tuple[Action, ...]]:
     the store's own life cycle rules.
     """
     record = s.record
-    newest = newest_proven(record)
-    launched_from = record.launch.point if record.launch else None
-    needed = {
+    counted = [point for point in record.points if point.trigger != "manual"]
+    surplus = counted[: max(len(counted) - s.pipeline.spec.bronze.recovery_points.keep, 0)]
+    gone = {point.name for point in surplus} - _needed(record)
+    kept = tuple(point for point in record.points if point.name not in gone)
+    return s.but(points=kept), tuple(_stray_tags(s, kept))
+
+
+def _needed(record: Record) -> set[str]:
+    """The points that may still be needed, whoever asked for them."""
+    newest, launched_from = newest_proven(record), record.launch.point if record.launch else None
+    names_ = {
         record.resting_on,
         newest.name if newest else None,
         record.operation.point if record.operation else None,
         *(point.name for point in record.points if point.path == launched_from),
     }
-    counted = [point for point in record.points if point.trigger != "manual"]
-    surplus = counted[: max(len(counted) - s.pipeline.spec.bronze.recovery_points.keep, 0)]
-    gone = {point.name for point in surplus} - needed
-    kept = tuple(point for point in record.points if point.name not in gone)
-    return s.but(points=kept), tuple(_stray_tags(s, kept))
+    return {name for name in names_ if name is not None}
+
+
+def forget(s: Situation) -> tuple[Situation, Hold | None]:
+    """Give up the point that a person names, unless it may still be needed; the hold says so."""
+    request = s.request(FORGET_ANNOTATION)
+    if request is None:
+        return s, None
+    name = request.partition("/")[0]
+    if s.record.point(name) is not None and name in _needed(s.record):
+        why = (
+            f"{name} is kept for as long as it is the newest proven recovery point, or the stream rests on it or was "
+            "started from it"
+        )
+        return s, Hold(reason="RecoveryPointNeeded", message=why, about="request")
+    record = s.record.handling(FORGET_ANNOTATION, request)
+    return replace(s, record=replace(record, points=tuple(each for each in record.points if each.name != name))), None
 
 
 def _stray_tags(s: Situation, kept: Iterable[RecoveryPoint]) -> Iterable[DropTag]:
@@ -250,21 +268,8 @@ def _request(s: Situation, pending: PendingSavepoint) -> tuple[Action, ...]:
     """Create the FlinkStateSnapshot; nothing to do where a nonce asks for it."""
     if pending.name.startswith("nonce-"):
         return ()
-    return (CreateOnce(_state_snapshot(s, pending), f"a savepoint that was asked for ({pending.trigger})"),)
-
-
-def _state_snapshot(s: Situation, pending: PendingSavepoint) -> dict[str, Any]:
-    """A FlinkStateSnapshot whose files stay when it is deleted: the record keeps them, not this object."""
-    owner = names.owned_by("LakehousePipeline", s.pipeline.name, s.pipeline.uid)
-    spec = {
-        "backoffLimit": 2,
-        "jobReference": {"kind": "FlinkDeployment", "name": names.deployment(s.pipeline.name)},
-        "savepoint": {"alreadyExists": False, "disposeOnDelete": False, "formatType": "CANONICAL"},
-    }
-    metadata = names.metadata(
-        pending.name, s.pipeline.namespace, labels=names.labels(s.pipeline.name, "bronze"), annotations={}, owner=owner
-    )
-    return {"apiVersion": FLINK, "kind": "FlinkStateSnapshot", "metadata": metadata, "spec": spec}
+    asked = build_state_snapshot(s.pipeline, pending.name)
+    return (CreateOnce(asked, f"a savepoint that was asked for ({pending.trigger})"),)
 
 
 def _collect(step: Step, pending: PendingSavepoint) -> Step:
@@ -301,7 +306,7 @@ def _handled(s: Situation, pending: PendingSavepoint) -> Situation:
 def _tidy(result: Savepoint) -> tuple[Action, ...]:
     if result.uid is None:
         return ()
-    return (Delete(FLINK, "FlinkStateSnapshot", result.name, result.uid, "its savepoint is in the record"),)
+    return (Delete(API_VERSION, "FlinkStateSnapshot", result.name, result.uid, "its savepoint is in the record"),)
 
 
 def events(points_before: Iterable[RecoveryPoint], points_after: Iterable[RecoveryPoint]) -> tuple[Announce, ...]:

@@ -91,8 +91,9 @@ class Operation:
 
     `since` is when its stage began. `known_path` is the savepoint that was known before the stop: only another one is
     news. `origin` says what the stream is to start from, `point` names that recovery point; in a rollback it is also
-    the one to fall back on. `kafka` are the offsets that were committed when it began. `job_state` and `restarts`
-    belong to the soak; they change on transitions only.
+    the one to fall back on. `kafka` are the offsets that were committed when it began. `job_state`, `restarts` and
+    `failed_before`, the checkpoints that Flink counted as failed when the job was first seen to run, belong to the
+    soak; they change on transitions only.
     """
 
     id: str
@@ -108,6 +109,7 @@ class Operation:
     kafka: tuple[KafkaOffset, ...] = ()
     job_state: str | None = None
     restarts: int = 0
+    failed_before: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +146,32 @@ class PendingSavepoint:
     kafka: tuple[KafkaOffset, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class DiscardedHead:
+    """The tag on the bronze table that keeps a head that a rewind discarded, and when it was first seen."""
+
+    tag: str
+    since: str
+
+
+@dataclass(frozen=True, slots=True)
+class StaleDay:
+    """An event day, and the moment from which on a run counts that rewrites it."""
+
+    day: str
+    since: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComputedDays:
+    """Event days of a layer, from `first` to `last`, and the definition by which their oldest rows were computed."""
+
+    stage: Literal["silver", "gold"]
+    first: str
+    last: str
+    revision: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """The durable record of one pipeline.
@@ -156,7 +184,9 @@ class Record:
     again until the spec changes, or somebody asks for it. One whose `soak_failed` may only be rolled back by a person.
     `rollback_failed` is about a last good revision that did not start. `last_scheduled` is when a savepoint was last
     asked for by schedule. `handled` holds the requests by annotation that were carried out. `stale_days` are event days
-    that a rewind left behind, until a run computes them anew that was created after the last rewind, at `stale_since`.
+    of silver that a rewind left behind, until a run computes them anew that was created after the last rewind, at
+    `stale_since`; `stale_gold` are gold's. `discarded` are the heads of bronze that rewinds discarded. `computed`
+    says by which definition days were computed, by the runs that had ended at `computed_until`.
     """
 
     accepted: str | None = None
@@ -181,6 +211,10 @@ class Record:
     handled: tuple[tuple[str, ...], ...] = ()
     stale_days: tuple[str, ...] = ()
     stale_since: str | None = None
+    stale_gold: tuple[StaleDay, ...] = ()
+    discarded: tuple[DiscardedHead, ...] = ()
+    computed: tuple[ComputedDays, ...] = ()
+    computed_until: str | None = None
 
     def point(self, name: str | None) -> RecoveryPoint | None:
         """The recovery point of a name."""

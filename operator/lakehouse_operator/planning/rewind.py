@@ -10,12 +10,11 @@ from datetime import datetime, timedelta
 
 from lakehouse_contract import commits
 from lakehouse_operator.api.values import seconds
-from lakehouse_operator.planning import points
+from lakehouse_operator.planning import points, staleness
 from lakehouse_operator.planning.names import digest
-from lakehouse_operator.planning.observed import Commit, RunObject
-from lakehouse_operator.planning.plan import Hold, RollBackTable
-from lakehouse_operator.planning.record import RecoveryPoint, Revision
-from lakehouse_operator.planning.schedule import parse_instant
+from lakehouse_operator.planning.observed import Commit
+from lakehouse_operator.planning.plan import DropTag, Hold, RollBackTable
+from lakehouse_operator.planning.record import DiscardedHead, RecoveryPoint, Revision
 from lakehouse_operator.planning.situation import (
     POLL,
     RESTORE_ANNOTATION,
@@ -25,6 +24,9 @@ from lakehouse_operator.planning.situation import (
 )
 from lakehouse_operator.planning.start import delete, lost, removing, start
 from lakehouse_operator.planning.stop import stop
+
+DISCARDED_KEPT = timedelta(days=7)
+"""How long the head that a rewind discarded is kept under a tag, for a person who wants to look at it."""
 
 
 def restore(s: Situation, request: str, revision: Revision) -> Step | Hold:
@@ -71,9 +73,8 @@ def _roll_back(s: Situation, point: RecoveryPoint, snapshot: int, head: int) -> 
     """Note what is discarded, then move the table. The next round sees that it has moved, and starts."""
     discarded = _discarded(s, point)
     gone = {each.id for each in discarded}
+    s = staleness.left_behind(s, _stale_days(s, point, discarded))
     s = s.but(
-        stale_days=tuple(sorted({*s.record.stale_days, *_stale_days(s, point, discarded)})),
-        stale_since=s.stamp,
         points=tuple(_after_rewind(each, point, gone) for each in s.record.points),
     )
     roll_back = RollBackTable(
@@ -114,6 +115,23 @@ def is_exact(s: Situation, point: RecoveryPoint) -> bool:
         return not _discarded(s, point)
     launch = s.launch
     return s.record.resting_on == point.name or (launch.point == point.path and not launch.ran and not s.last_commit)
+
+
+# --- what a rewind discarded ------------------------------------------------------------------------------------------
+
+
+def retire(s: Situation) -> tuple[Situation, tuple[DropTag, ...]]:
+    """Note the heads that rewinds discarded, and let go those that were kept for long enough: expiry may take them.
+
+    The time counts from when the tag was first seen, so that one that another record knew is not dropped at once.
+    """
+    if s.bronze is None:
+        return s, ()
+    known = {each.tag: each for each in s.record.discarded}
+    standing = sorted(name for name in s.bronze.tags if name.startswith(points.DISCARDED_PREFIX))
+    heads = tuple(known.get(name, DiscardedHead(name, s.stamp)) for name in standing)
+    over = tuple(each for each in heads if s.since(each.since) > DISCARDED_KEPT)
+    return s.but(discarded=heads), tuple(DropTag(s.pipeline.bronze_table, each.tag) for each in over)
 
 
 # --- what must hold before --------------------------------------------------------------------------------------------
@@ -208,42 +226,24 @@ def _discarded(s: Situation, point: RecoveryPoint) -> tuple[Commit, ...]:
 
 
 def _stale_days(s: Situation, point: RecoveryPoint, discarded: tuple[Commit, ...]) -> list[str]:
-    """The event days that the discarded commits can have touched, by when rows arrived and how late they may be."""
+    """The event days that the discarded commits have touched, as their files say it.
+
+    Where not all of them tell, those that they can have touched, by when rows arrived and how late they may be.
+    """
+    discarded = tuple(each for each in discarded if each.operation != "replace")
+    told = [each.event_days for each in discarded]
+    if None not in told:
+        return sorted({day for days in told for day in days or ()})
     bronze = s.pipeline.spec.bronze
     late = timedelta(seconds=seconds(bronze.watermark_delay) + seconds(bronze.allowed_lateness))
     history = s.bronze.commits if s.bronze else ()
     base = next((each for each in history if each.id == point.bronze_snapshot), discarded[0])
-    first = _arrived(base) - late
-    last = max(_arrived(each) for each in discarded) + timedelta(seconds=seconds(bronze.future_tolerance))
+    arrived = [_arrived(each) for each in discarded]
+    first = min(_arrived(base), *arrived) - late
+    last = max(arrived) + timedelta(seconds=seconds(bronze.future_tolerance))
     days = (last.date() - first.date()).days + 1
     return [(first + timedelta(days=number)).date().isoformat() for number in range(days)]
 
 
 def _arrived(commit: Commit) -> datetime:
     return commit.kafka_timestamp_max or commit.committed_at
-
-
-def renewed(s: Situation) -> Situation:
-    """The situation without those stale days that a run of whole days has computed anew since the last rewind."""
-    record = s.record
-    if not record.stale_days:
-        return s
-    if record.stale_since is None:
-        return s.but(stale_since=s.stamp)
-    since = parse_instant(record.stale_since)
-    spans = [_span(run) for run in s.seen.runs if run.created_at > since and _renews(s, run)]
-    left = tuple(day for day in record.stale_days if not any(first <= day <= last for first, last in spans))
-    return s if left == record.stale_days else s.but(stale_days=left, stale_since=record.stale_since if left else None)
-
-
-def _renews(s: Situation, run: RunObject) -> bool:
-    """Whether a run has put days of silver together from what bronze holds now, not from what was discarded."""
-    days = run.spec.get("days")
-    if run.spec.get("stage") != "silver" or not days or run.status.get("phase") != "Succeeded":
-        return False
-    snapshot = days.get("atSnapshot")
-    return snapshot is None or (s.bronze is not None and any(str(each.id) == snapshot for each in s.bronze.commits))
-
-
-def _span(run: RunObject) -> tuple[str, str]:
-    return str(run.spec["days"]["first"]), str(run.spec["days"]["last"])

@@ -66,6 +66,14 @@ def advance(run: RunObject, applications: tuple[Application, ...], policy: RunPo
     return _watch(run, status, application, policy, now)
 
 
+def asks_why(run: RunObject, application: Application) -> bool:
+    """Whether the next step of a run depends on why this application failed, so that its pods are worth a look."""
+    if application.state != _FAILED or application.run != run.name or run.status.get("phase") in FINAL:
+        return False
+    latest = (run.status.get("attempts") or [{}])[-1]
+    return (latest.get("application"), latest.get("outcome", "Running")) == (application.name, "Running")
+
+
 def read(raw: Mapping[str, Any]) -> RunStatus:
     """A run's status as it was seen; the empty status of a new run where there is none."""
     return RunStatus.from_raw(dict(raw)) if raw else RunStatus()

@@ -97,7 +97,7 @@ def _given_over(s: Situation, why: str) -> Step:
 
 def soaking(s: Situation) -> Step:
     """Watch a new revision until its soak is over."""
-    s = _counting(s)
+    s = _counting(_counting_checkpoints(s))
     soak, operation = s.upgrade.soak, s.operation
     first = s.record.good is None
     restarts = max(operation.restarts, s.seen.observation.job.restarts if s.seen.observation.job else 0)
@@ -138,11 +138,26 @@ def _counting(s: Situation) -> Situation:
     return s.but(operation=replace(s.operation, job_state=now, restarts=s.operation.restarts + restarted))
 
 
+def _counting_checkpoints(s: Situation) -> Situation:
+    """Remember what had failed when the job began to run: Flink counts each checkpoint that is due before all of its
+    tasks run as failed, so a slow start alone has some.
+    """
+    health = s.seen.observation.job
+    if health is None or s.operation.failed_before is not None or not s.running:
+        return s
+    return s.but(operation=replace(s.operation, failed_before=health.failed_checkpoints))
+
+
 def _checkpoints_failed(s: Situation) -> str | None:
     health, most = s.seen.observation.job, s.upgrade.soak.max_failed_checkpoints
-    if health is None or health.failed_checkpoints <= most:
+    if health is None:
         return None
-    return f"{health.failed_checkpoints} checkpoints failed, more than upgrade.soak.maxFailedCheckpoints ({most})"
+    # A JobManager that was started anew counts from nothing.
+    before = s.operation.failed_before or 0
+    failed = health.failed_checkpoints - (before if health.failed_checkpoints >= before else 0)
+    if failed <= most:
+        return None
+    return f"{failed} checkpoints failed, more than upgrade.soak.maxFailedCheckpoints ({most})"
 
 
 def _lacking(s: Situation) -> str | None:

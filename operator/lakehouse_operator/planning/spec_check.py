@@ -1,7 +1,7 @@
 """What a rule of the API server can't say: schedules, time zones, relations of durations, keys of configurations."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -12,6 +12,7 @@ from lakehouse_operator.api.backfill import MAX_DAYS, BackfillSpec
 from lakehouse_operator.api.pipeline import BatchStage, Bronze, Expiry, PipelineSpec
 from lakehouse_operator.api.run import RunSpec
 from lakehouse_operator.api.values import mebibytes, seconds
+from lakehouse_operator.planning.flink_manifest import flink_configuration
 
 _ANY_MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 _SECRET_KEY = re.compile(
@@ -244,6 +245,7 @@ def _configurations(spec: PipelineSpec) -> Iterator[Problem]:
     yield from _keys("spec.source.properties", spec.source.properties, _KAFKA_OWNED, kafka)
     yield from _keys("spec.catalog.properties", spec.catalog.properties, _CATALOG_OWNED, catalog)
     yield from _keys("spec.bronze.flinkConfiguration", spec.bronze.flink_configuration, _FLINK_OWNED, storage)
+    yield from _one_tree("spec.bronze.flinkConfiguration", spec.bronze.flink_configuration, flink_configuration(spec))
     for name in ("silver", "gold", "maintenance"):
         stage: BatchStage | None = getattr(spec, name)
         if stage is None:
@@ -263,6 +265,16 @@ def _keys(path: str, properties: Mapping[str, str], owned: Iterable[tuple[str, s
             yield Problem(f"{path}.{key}", f"can't be set here: {advice}")
         elif _SECRET_KEY.search(key) or _USER_INFO.search(value):
             yield Problem(f"{path}.{key}", f"looks like a secret, which all who may read this would see: {secret}")
+
+
+def _one_tree(path: str, given: Iterable[str], keys: Collection[str]) -> Iterator[Problem]:
+    """The Flink operator writes the configuration as a tree: of a key and one below it, one is lost in silence."""
+    for key in given:
+        for other in sorted(keys):
+            if other.startswith(f"{key}.") or key.startswith(f"{other}."):
+                yield Problem(
+                    f"{path}.{key}", f"can't stand beside {other}: Flink would lose one of them; leave one out"
+                )
 
 
 def _begins(key: str, start: str) -> bool:

@@ -5,6 +5,7 @@ name could come from somewhere that is not known here, nothing is said. Answers 
 often and its SQL changes seldom.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -54,6 +55,26 @@ def expression_problems(text: str, known: frozenset[str]) -> tuple[str, ...]:
     unstable = sorted({name for name in map(_function_name, root.find_all(exp.Func)) if name in _UNSTABLE})
     problems += [f"{name}() gives another value each time, so a retry would write other rows" for name in unstable]
     return tuple(problems)
+
+
+# What both Java and Python refuse, as Python says it.
+_CERTAIN = ("unterminated", "unbalanced parenthesis", "missing ), ", "nothing to repeat")
+_SET_IN_SET = re.compile(r"\[[^\]]*(\[|&&)")
+"""Java has sets within sets, which Python reads in another way."""
+
+
+def regex_problems(regex: str) -> tuple[str, ...]:
+    """What is certainly wrong with a Java regular expression. The job lets Java say the rest before it writes."""
+    if _SET_IN_SET.search(regex):
+        return ()
+    try:
+        re.compile(regex)
+    except re.error as error:
+        if str(error).startswith(_CERTAIN):
+            return (f"is no regular expression: {error}",)
+    except (OverflowError, RecursionError):
+        pass
+    return ()
 
 
 def _has_more_than_columns(select: exp.Select) -> bool:

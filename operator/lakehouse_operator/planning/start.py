@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
 
-from lakehouse_operator.planning import points
+from lakehouse_operator.planning import flink_manifest, points
 from lakehouse_operator.planning.plan import Action, Delete, Hold
 from lakehouse_operator.planning.record import Launch, RecoveryPoint, Revision
 from lakehouse_operator.planning.situation import POLL, START_FRESH_ANNOTATION, START_TIMEOUT, Situation, Step
@@ -118,7 +118,7 @@ def delete(s: Situation, why: str) -> tuple[Action, ...]:
     child = s.child
     if child is None or child.deleting or not s.child_is_ours:
         return ()
-    return (Delete(points.FLINK, "FlinkDeployment", child.name, child.uid, why),)
+    return (Delete(flink_manifest.API_VERSION, "FlinkDeployment", child.name, child.uid, why),)
 
 
 def as_if_never_started(s: Situation) -> Situation:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from lakehouse_operator.planning import points, recovery, rewind, soak, stop, upkeep
+from lakehouse_operator.planning import points, recovery, rewind, soak, staleness, stop, upkeep
 from lakehouse_operator.planning.deletion import delete_pipeline, is_forced, let_go
 from lakehouse_operator.planning.gates import GROUND, first_hold, revision_to_run
 from lakehouse_operator.planning.plan import Hold
@@ -29,22 +29,24 @@ from lakehouse_operator.planning.upgrade import suspend, upgrade
 
 def decide(s: Situation) -> Step:
     """Decide the next step of a stream."""
-    s = rewind.renewed(upkeep.keep(s))
+    s = staleness.noted(staleness.renewed(upkeep.keep(s)))
     if s.deleting and is_forced(s):
         # At once: no tag is set or dropped, because what is wrong with the tables must not hold this up.
         return let_go(s)
     s, tags = points.prove(s)
     step = _next(s)
     waiting = points.unanswered(step.situation)
-    situation, strays = points.retire(step.situation)
+    situation, needed = points.forget(step.situation)
+    situation, strays = points.retire(situation)
+    situation, discarded = rewind.retire(situation)
     news = points.events(s.seen.record.points, situation.record.points)
     return replace(
         step,
         situation=situation,
         before=(*tags, *step.before),
-        after=(*step.after, *strays),
+        after=(*step.after, *strays, *discarded),
         news=(*step.news, *news),
-        holds=(*step.holds, *([waiting] if waiting else [])),
+        holds=(*step.holds, *(hold for hold in (waiting, needed) if hold is not None)),
     )
 
 

@@ -10,6 +10,7 @@ from lakehouse_operator.planning.child import seen_revision
 from lakehouse_operator.planning.observed import Stream
 from lakehouse_operator.planning.record import Launch, RecoveryPoint
 from lakehouse_operator.planning.situation import (
+    FORGET_ANNOTATION,
     RESTORE_ANNOTATION,
     RETRY_ANNOTATION,
     SAVEPOINT_ANNOTATION,
@@ -44,7 +45,13 @@ def adopted(s: Situation) -> Situation:
     )
     known = tuple(_from_status(each) for each in reversed(s.seen.pipeline.status.get("recoveryPoints", ())))
     record = replace(s.record, deployed=deployed, launch=launch, started=not s.never_deployed, points=known)
-    for annotation in (SAVEPOINT_ANNOTATION, RESTORE_ANNOTATION, START_FRESH_ANNOTATION, RETRY_ANNOTATION):
+    for annotation in (
+        SAVEPOINT_ANNOTATION,
+        RESTORE_ANNOTATION,
+        FORGET_ANNOTATION,
+        START_FRESH_ANNOTATION,
+        RETRY_ANNOTATION,
+    ):
         if annotation in s.seen.pipeline.annotations:
             record = record.handling(annotation, s.seen.pipeline.annotations[annotation])
     return replace(s, record=record)

@@ -98,6 +98,13 @@ def read_dead_letters(connection: Mapping[str, str], topic: str) -> pa.Table:
     )
 
 
+def first_of_each(dead_letters: pa.Table) -> pa.Table:
+    """The dead letters with one for each source offset: a stream that went back sends those after the point again."""
+    numbered = dead_letters.append_column("row", pa.array(range(dead_letters.num_rows), pa.int64()))
+    first = numbered.group_by(["kafka_partition", "kafka_offset"]).aggregate([("row", "min")])
+    return dead_letters.take(first.column("row_min").sort())
+
+
 def _dead_letter(message: Message) -> tuple[Any, ...]:
     try:
         letter = json.loads(message.value() or b"")

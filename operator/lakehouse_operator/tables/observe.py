@@ -4,12 +4,13 @@ A snapshot never changes, so each is read once: the cost of looking again follow
 """
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.conversions import from_bytes
 from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
-from pyiceberg.manifest import ManifestEntryStatus
+from pyiceberg.manifest import DataFile, ManifestEntryStatus
 from pyiceberg.table import Table
 from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.snapshots import Snapshot
@@ -17,9 +18,21 @@ from pyiceberg.types import TimestamptzType
 
 from lakehouse_operator.planning.observed import Commit, TableView
 
-ARRIVAL_COLUMN = "kafka_timestamp"
+ARRIVAL_COLUMN, EVENT_COLUMN = "kafka_timestamp", "event_time"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MOST_COMMITS = 5_000
 """How many commits of a table are looked at, the newest ones: more than three days at one a minute."""
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What is known of the rows that a snapshot added: how far they had arrived, and their event days.
+
+    The days are None where the files don't tell.
+    """
+
+    arrived: datetime | None
+    days: tuple[str, ...] | None
 
 
 class TableObserver:
@@ -27,7 +40,7 @@ class TableObserver:
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._arrivals: dict[int, datetime | None] = {}
+        self._added: dict[int, Added] = {}
 
     def observe(self, tables: Iterable[str], *, known: Mapping[str, int] | None = None) -> dict[str, TableView]:
         """Read the history of each table's main branch. A table that does not exist is left out.
@@ -54,19 +67,21 @@ class TableObserver:
 
     def _commit(self, table: Table, snapshot: Snapshot, *, arrival: bool) -> Commit:
         summary = snapshot.summary
+        added = self._rows_of(table, snapshot) if arrival else Added(None, None)
         return Commit(
             id=snapshot.snapshot_id,
             parent=snapshot.parent_snapshot_id,
             committed_at=datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC),
             operation=summary.operation.value if summary else "append",
             properties=dict(summary.additional_properties) if summary else {},
-            kafka_timestamp_max=self._arrival(table, snapshot) if arrival else None,
+            kafka_timestamp_max=added.arrived,
+            event_days=added.days,
         )
 
-    def _arrival(self, table: Table, snapshot: Snapshot) -> datetime | None:
-        if snapshot.snapshot_id not in self._arrivals:
-            self._arrivals[snapshot.snapshot_id] = newest_arrival(table, snapshot)
-        return self._arrivals[snapshot.snapshot_id]
+    def _rows_of(self, table: Table, snapshot: Snapshot) -> Added:
+        if snapshot.snapshot_id not in self._added:
+            self._added[snapshot.snapshot_id] = added_rows(table, snapshot)
+        return self._added[snapshot.snapshot_id]
 
 
 def _history(table: Table, known: int | None) -> Iterable[tuple[Snapshot, bool]]:
@@ -80,22 +95,45 @@ def _history(table: Table, known: int | None) -> Iterable[tuple[Snapshot, bool]]
         snapshot = table.snapshot_by_id(snapshot.parent_snapshot_id) if snapshot.parent_snapshot_id else None
 
 
-def newest_arrival(table: Table, snapshot: Snapshot) -> datetime | None:
-    """The newest Kafka timestamp among the rows that a snapshot added, from its files' column bounds.
-
-    None where it added no rows, or the table has no such column.
-    """
+def added_rows(table: Table, snapshot: Snapshot) -> Added:
+    """What the column bounds of the files say that a snapshot added; a table without these columns says nothing."""
     try:
-        field = table.schema().find_field(ARRIVAL_COLUMN)
+        arrival, event = (table.schema().find_field(name).field_id for name in (ARRIVAL_COLUMN, EVENT_COLUMN))
     except ValueError:
-        return None
-    newest: int | None = None
+        return Added(None, None)
+    newest: datetime | None = None
+    days: set[str] | None = set()
+    for file in _added_files(table, snapshot):
+        arrived, first, last = (
+            _moment((bounds or {}).get(field))
+            for bounds, field in (
+                (file.upper_bounds, arrival),
+                (file.lower_bounds, event),
+                (file.upper_bounds, event),
+            )
+        )
+        newest = max((each for each in (newest, arrived) if each is not None), default=None)
+        days = None if days is None or first is None or last is None else days | _days(first, last)
+    return Added(newest, None if days is None else tuple(sorted(days)))
+
+
+def _added_files(table: Table, snapshot: Snapshot) -> Iterable[DataFile]:
     for manifest in snapshot.manifests(table.io):
         if manifest.added_snapshot_id != snapshot.snapshot_id or not manifest.added_files_count:
             continue
         for entry in manifest.fetch_manifest_entry(table.io):
-            bound = (entry.data_file.upper_bounds or {}).get(field.field_id)
-            if entry.status == ManifestEntryStatus.ADDED and bound is not None:
-                micros = int(from_bytes(TimestamptzType(), bound))
-                newest = micros if newest is None else max(newest, micros)
-    return None if newest is None else datetime.fromtimestamp(newest / 1_000_000, UTC)
+            if entry.status == ManifestEntryStatus.ADDED:
+                yield entry.data_file
+
+
+def _moment(bound: bytes | None) -> datetime | None:
+    if bound is None:
+        return None
+    return _EPOCH + timedelta(microseconds=int(from_bytes(TimestamptzType(), bound)))
+
+
+def _days(first: datetime, last: datetime) -> set[str]:
+    """The days of a file's rows. Where the table is partitioned by day it is one."""
+    return {
+        (first.date() + timedelta(days=number)).isoformat() for number in range((last.date() - first.date()).days + 1)
+    }

@@ -17,6 +17,7 @@ from jobs.spark.lakehouse_world import (
 )
 from lakehouse_contract import commits
 from lakehouse_contract.decoding import SettingsRefused
+from lakehouse_jobs.quality import BadData
 
 ROWS = [
     event(1, START, plan="free"),
@@ -69,7 +70,10 @@ def test_a_day_may_become_empty(world: World) -> None:
     world.arrive(*ROWS)
     world.silver()
     none_of_it = {**TABLE, "where": "event_time < timestamp'2026-01-31'"}
-    world.silver("again", tables=[none_of_it], **days("2026-01-31", "2026-02-02"))
+    with pytest.raises(BadData, match=r"purchases, events_kept: 4 of 4 events that are there now would be gone"):
+        world.silver("again", tables=[none_of_it], **days("2026-01-31", "2026-02-02"))
+    meant = days("2026-01-31", "2026-02-02", audit={"maxEventsLost": 1})
+    world.silver("again", tables=[none_of_it], **meant)
     assert {key[0] for key in world.purchases()} == {"e00001"}
     assert world.quarantine() == {}
     assert world.history(PURCHASES).snapshots[world.head(PURCHASES)].touched_days == {"2026-01-31", "2026-02-01"}

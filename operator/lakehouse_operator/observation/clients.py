@@ -1,0 +1,72 @@
+"""Connections that pipelines share: a thousand of them with one Kafka and one catalog need one client of each.
+
+What two pipelines share is told by everything that a client is made from, secrets included. So a pipeline with other
+rights never looks through somebody else's connection, and a changed Secret gives a new one. A client ends with the last
+pipeline that uses it.
+"""
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Mapping
+from typing import Generic, TypeVar
+from weakref import WeakValueDictionary
+
+from pyiceberg.catalog import Catalog
+
+from lakehouse_contract.decoding import to_json
+from lakehouse_contract.settings import CatalogSettings
+from lakehouse_operator.observation.kafka import KafkaObserver
+from lakehouse_operator.tables.catalog import open_catalog
+
+T = TypeVar("T")
+
+
+class Shared(Generic[T]):
+    """A client that is opened when it is first asked for, by whoever asks first. Whoever keeps this keeps it open.
+
+    Args:
+        make: Opens the client. It may block; only those who want the same client wait then.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._opening = threading.Lock()
+        self._client: T | None = None
+
+    def get(self) -> T:
+        """The client; what opening it raises is raised to each who asks, and it is tried again."""
+        with self._opening:
+            if self._client is None:
+                self._client = self._make()
+            return self._client
+
+
+class Clients:
+    """The clients of one process, for use from many threads."""
+
+    def __init__(self) -> None:
+        self._finding = threading.Lock()
+        self._kafka: WeakValueDictionary[str, Shared[KafkaObserver]] = WeakValueDictionary()
+        self._catalogs: WeakValueDictionary[str, Shared[Catalog]] = WeakValueDictionary()
+
+    def kafka(self, connection: Mapping[str, str]) -> Shared[KafkaObserver]:
+        """The client for librdkafka's properties."""
+        return self._found(self._kafka, _identity(dict(connection)), lambda: KafkaObserver(connection))
+
+    def catalog(self, settings: CatalogSettings, secrets: Mapping[str, str]) -> Shared[Catalog]:
+        """The client for a catalog with the values of its secret properties."""
+        identity = _identity([to_json(settings), dict(secrets)])
+        return self._found(self._catalogs, identity, lambda: open_catalog(settings, secrets))
+
+    def _found(self, known: "WeakValueDictionary[str, Shared[T]]", identity: str, make: Callable[[], T]) -> Shared[T]:
+        with self._finding:
+            found = known.get(identity)
+            if found is None:
+                found = known[identity] = Shared(make)
+            return found
+
+
+def _identity(made_from: object) -> str:
+    """Stands for everything that a client is made from, without holding its secrets."""
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
