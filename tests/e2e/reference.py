@@ -16,7 +16,6 @@ EXAMPLE = HERE.parents[1] / "examples" / "roman-numerals.yaml"
 NO_SUCH_IMAGE = "localhost/no-such-image:1"
 RATE = 40
 """Events per second."""
-RUNNING = ("Running", "Soaking")
 CONFINED = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,
@@ -117,8 +116,8 @@ class Pipeline:
     @property
     def job(self) -> str | None:
         """Flink's id of the job that runs, or None."""
-        stream = self.stream
-        return cast("str | None", stream.get("jobId")) if stream.get("state") in RUNNING else None
+        is_running = self.condition("StreamRunning").get("status") == "True"
+        return cast("str | None", self.stream.get("jobId")) if is_running else None
 
     def condition(self, kind: str) -> dict[str, Any]:
         """A condition; empty if there is none."""

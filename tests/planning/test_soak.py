@@ -147,6 +147,19 @@ def test_failed_checkpoints_beyond_the_limit_roll_back():
     assert "maxFailedCheckpoints (3)" in failing.record.rejected.reason
 
 
+def test_an_image_that_cannot_be_had_is_rolled_back_within_minutes():
+    broken = at_rest()
+    good = broken.record.good.id
+    broken.edit(image="no-image:2")
+    until(broken, "Deploying")
+    asked = broken.now
+    until(broken, "RollingBack")
+    assert "the JobManager can't be started: ImagePullBackOff" in broken.record.rejected.reason
+    assert (broken.now - asked).total_seconds() < 240
+    until(broken, "Running")
+    assert broken.record.deployed.id == good
+
+
 def test_checkpoints_that_failed_before_the_job_ran_are_not_held_against_it():
     """While its tasks are being started, each checkpoint that is due counts as failed in Flink's statistics."""
     slow = upgraded("flink:2")

@@ -18,6 +18,8 @@ from lakehouse_operator.planning.upgrade import replaced
 
 _PROGRESS_GRACE = timedelta(minutes=10)
 """How long after the soak's end a first checkpoint or a caught-up lag is waited for."""
+_BROKEN_GRACE = timedelta(minutes=2)
+"""How long an upgrade's JobManager may be in error, such as an image that can't be had: that may pass, for a while."""
 
 
 # --- until it runs ----------------------------------------------------------------------------------------------------
@@ -47,9 +49,17 @@ def _why_not(s: Situation) -> str | None:
         return f"the job failed to start: {shown}"
     if s.since(s.operation.since) > START_TIMEOUT:
         return f"the job does not run after {_minutes(START_TIMEOUT)}: {shown}"
+    if _is_broken(s) and s.since(s.operation.since) > _BROKEN_GRACE:
+        return f"the JobManager can't be started: {shown}"
     if _is_superseded(s) and _good_before(s):
         return "the spec was changed again before the job ran"
     return None
+
+
+def _is_broken(s: Situation) -> bool:
+    """Whether the JobManager of an upgrade is in error, and there is a good revision to return to."""
+    upgrades = s.operation.kind == "upgrade" and _good_before(s) is not None
+    return upgrades and s.child is not None and s.child.settled and s.child.job_manager == "ERROR"
 
 
 def _is_superseded(s: Situation) -> bool:
