@@ -75,6 +75,24 @@ def test_a_savepoint_that_is_asked_for_is_taken_once_for_each_token(snapshots):
     assert len([point for point in asked.record.points if point.trigger == "manual"]) == 2
 
 
+def test_a_point_that_waits_for_its_commit_is_looked_at_soon_and_then_ever_more_seldom():
+    """No event tells of a commit, and a pipeline at rest is looked at every five minutes."""
+    asked = at_rest()
+    asked.annotations[SAVEPOINT_ANNOTATION] = "1"
+    while not any(point.trigger == "manual" for point in asked.record.points):
+        asked.reconcile()
+        asked.flink_operator()  # Flink itself commits nothing meanwhile
+    assert not asked.record.points[-1].proven
+    soon = plan(asked).wake_after.total_seconds()
+    assert soon <= 15
+    asked.now += timedelta(seconds=120)
+    assert 100 < plan(asked).wake_after.total_seconds() <= 140
+    asked.produce(3)
+    asked.go(rounds=6)
+    assert asked.record.points[-1].proven
+    assert plan(asked).wake_after.total_seconds() > 200
+
+
 def test_the_files_of_a_savepoint_stay_when_its_object_is_deleted():
     asked = at_rest()
     asked.annotations[SAVEPOINT_ANNOTATION] = "1"

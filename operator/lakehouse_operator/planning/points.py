@@ -19,7 +19,7 @@ from lakehouse_operator.planning.record import (
     point_name,
 )
 from lakehouse_operator.planning.schedule import parse_instant
-from lakehouse_operator.planning.situation import FORGET_ANNOTATION, SAVEPOINT_ANNOTATION, Situation, Step
+from lakehouse_operator.planning.situation import FORGET_ANNOTATION, POLL, SAVEPOINT_ANNOTATION, Situation, Step
 
 TAG_PREFIX = commits.RECOVERY_TAG
 """Tags on the bronze table that keep the snapshots of recovery points."""
@@ -94,6 +94,17 @@ def _resolved(s: Situation, point: RecoveryPoint, checkpoint: int) -> RecoveryPo
     at_rest = s.record.resting_on == point.name and (s.child is None or s.stopped)
     known, snapshot = resolve(point.job_id, checkpoint, s.bronze, at_rest=at_rest)
     return replace(point, bronze_snapshot=snapshot, resolved=known, proven=known)
+
+
+def look_again(s: Situation) -> timedelta | None:
+    """When to look whether the commit has come that proves a point; None where none is waited for.
+
+    A table's commits ring no bell. After as long as the point is old: soon at first, and seldom where no events come.
+    """
+    if not (s.observes_tables and s.running):
+        return None
+    ages = [s.since(point.taken_at) for point in s.record.points if not (point.resolved or point.discarded)]
+    return max(min(ages), POLL) if ages else None
 
 
 def has_snapshot(s: Situation, point: RecoveryPoint) -> bool:

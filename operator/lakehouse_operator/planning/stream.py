@@ -43,6 +43,7 @@ def decide(s: Situation) -> Step:
     return replace(
         step,
         situation=situation,
+        recheck=min(step.recheck, points.look_again(situation) or step.recheck),
         before=(*tags, *step.before),
         after=(*step.after, *strays, *discarded),
         news=(*step.news, *news),
