@@ -1,4 +1,4 @@
-"""Two runs at once: at most one of them writes, and nothing is doubled or lost."""
+"""Two runs at once: at most one of them writes, and nothing is doubled or lost. Runs over days are in `test_backfill`."""
 
 from collections.abc import Callable
 
@@ -69,40 +69,6 @@ def test_a_dimension_is_not_merged_twice(world: World, monkeypatch: pytest.Monke
     assert world.rows(PEOPLE, "_audit_run_id").count(("rival",)) > 0
     left = [row["name"] for row in world.sql(f"SELECT name FROM lakehouse.{PEOPLE}.refs").collect()]
     assert sorted(left) == [f"{STAGED}_late", "main"]  # with an age, after which expiry takes it away
-
-
-def test_a_run_over_old_days_and_the_hourly_run_do_not_disturb_each_other(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world.arrive(*FIRST)
-    world.silver()
-    new = [event(7, START + 2 * DAY), event(8, START + 2 * DAY, amount=-1)]
-
-    def hourly() -> None:
-        world.arrive(*new)
-        world.silver("hourly")
-
-    rival_before(monkeypatch, "replace", PURCHASES, hourly)
-    world.silver("days", run_more={"days": {"first": "2026-01-30", "last": "2026-01-31"}})
-    world.silver()
-    world.check_silver([*FIRST, *new])
-
-
-def test_a_run_over_days_that_the_hourly_run_has_just_written_gives_way(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world.arrive(*FIRST)
-    world.silver()
-
-    def hourly() -> None:
-        world.arrive(*SECOND)
-        world.silver("hourly")
-
-    rival_before(monkeypatch, "replace", PURCHASES, hourly)
-    with pytest.raises(Conflict):
-        world.silver("days", run_more={"days": {"first": "2026-01-30", "last": "2026-01-31"}})
-    world.silver("days", run_more={"days": {"first": "2026-01-30", "last": "2026-01-31"}})
-    world.check_silver([*FIRST, *SECOND])
 
 
 def test_compaction_meanwhile_is_no_conflict(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
