@@ -1,4 +1,4 @@
-"""Two runs at once: at most one of them writes, and nothing is doubled or lost. Runs over days are in `test_backfill`."""
+"""Two runs at once: at most one of them writes, nothing is doubled or lost. Runs over days are in `test_backfill`."""
 
 from collections.abc import Callable
 
