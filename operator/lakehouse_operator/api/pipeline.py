@@ -572,6 +572,20 @@ class TableColumn(Part):
 Bound = Annotated[float, Field(ge=-(2.0**53), le=2.0**53, allow_inf_nan=False)]
 RowBound = Annotated[int, Field(ge=0)]
 AcceptedValue = Annotated[str, Text("", "a value", 256, min_length=0)]
+_BOUNDED = (
+    Cel(
+        "has(self.min) || has(self.max)",
+        "give min, max or both",
+        lambda self: self.min is not None or self.max is not None,
+    ),
+    Cel(
+        "!has(self.min) || !has(self.max) || self.min <= self.max",
+        "min must not lie above max",
+        lambda self: self.min is None or self.max is None or self.min <= self.max,
+        "min",
+    ),
+)
+"""What has bounds `min` and `max` has one of them at least, and in their order."""
 
 
 class NotNullRule(Part):
@@ -584,19 +598,7 @@ class NotNullRule(Part):
 class RangeRule(Part):
     """The column's number lies within bounds. A row without a value keeps the rule: add `notNull` where it must not."""
 
-    invariants: ClassVar[tuple[Cel, ...]] = (
-        Cel(
-            "has(self.min) || has(self.max)",
-            "give min, max or both",
-            lambda self: self.min is not None or self.max is not None,
-        ),
-        Cel(
-            "!has(self.min) || !has(self.max) || self.min <= self.max",
-            "min must not lie above max",
-            lambda self: self.min is None or self.max is None or self.min <= self.max,
-            "min",
-        ),
-    )
+    invariants: ClassVar[tuple[Cel, ...]] = _BOUNDED
 
     column: Identifier
     """A payload column, or one of bronze's own: an int, long, double or decimal."""
@@ -641,19 +643,7 @@ class FreshnessRule(Part):
 class RowCountRule(Part):
     """There are neither too few nor too many valid rows."""
 
-    invariants: ClassVar[tuple[Cel, ...]] = (
-        Cel(
-            "has(self.min) || has(self.max)",
-            "give min, max or both",
-            lambda self: self.min is not None or self.max is not None,
-        ),
-        Cel(
-            "!has(self.min) || !has(self.max) || self.min <= self.max",
-            "min must not lie above max",
-            lambda self: self.min is None or self.max is None or self.min <= self.max,
-            "min",
-        ),
-    )
+    invariants: ClassVar[tuple[Cel, ...]] = _BOUNDED
 
     per: Literal["run", "day"] = "run"
     """`run`: the rows that one run brings. `day`: the rows of each event day that it changes, in the whole table; a day

@@ -291,10 +291,7 @@ def restore(
     world: World = None,
 ) -> None:
     """Go back to a recovery point: the stream's state and the bronze table together."""
-    where = Where(kubeconfig, context, world, "restore")
-    _check_point(where, namespace, name, point)
-    _annotate(where, namespace, name, {RESTORE_ANNOTATION: f"{point}/{_token()}"})
-    typer.echo(f"asked for; see: lakehouse status {name} -n {namespace}")
+    _ask_of_point(Where(kubeconfig, context, world, "restore"), namespace, name, point, RESTORE_ANNOTATION)
 
 
 def forget(
@@ -307,9 +304,13 @@ def forget(
     world: World = None,
 ) -> None:
     """Give a recovery point up: its bronze snapshot may then expire. The savepoint's files stay where they are."""
-    where = Where(kubeconfig, context, world, "forget")
+    _ask_of_point(Where(kubeconfig, context, world, "forget"), namespace, name, point, FORGET_ANNOTATION)
+
+
+def _ask_of_point(where: Where, namespace: str, name: str, point: str, annotation: str) -> None:
+    """Ask something about one of a pipeline's recovery points."""
     _check_point(where, namespace, name, point)
-    _annotate(where, namespace, name, {FORGET_ANNOTATION: f"{point}/{_token()}"})
+    _annotate(where, namespace, name, {annotation: f"{point}/{_token()}"})
     typer.echo(f"asked for; see: lakehouse status {name} -n {namespace}")
 
 
