@@ -32,20 +32,27 @@ class Part:
         environment: The environment that they run in.
         arguments: What pytest is told to run.
         asked_for: Whether it runs only where it is named.
+        workers: How many of its files run at once. Tests of one file never do: they share engines and worlds.
     """
 
     name: str
     environment: Environment
     arguments: tuple[str, ...]
     asked_for: bool = False
+    workers: int = 1
+
+    @property
+    def distribution(self) -> tuple[str, ...]:
+        """How pytest is told to share its files out, in the order of their names."""
+        return ("-n", str(self.workers), "--dist=loadfile", "--no-loadscope-reorder") if self.workers > 1 else ()
 
 
 PARTS: Final = {
     part.name: part
     for part in (
-        Part("operator", environments.OPERATOR, ("tests", *(f"--ignore={folder}" for folder in ELSEWHERE))),
+        Part("operator", environments.OPERATOR, ("tests", *(f"--ignore={folder}" for folder in ELSEWHERE)), workers=2),
         Part("flink", environments.FLINK, ("tests/jobs/flink",)),
-        Part("spark", environments.SPARK, ("tests/jobs/spark",)),
+        Part("spark", environments.SPARK, ("tests/jobs/spark",), workers=2),
         Part("e2e", environments.OPERATOR, ("tests/e2e",), asked_for=True),
     )
 }
@@ -114,7 +121,7 @@ def run(part: Part, options: Sequence[str]) -> Count:
     with tempfile.TemporaryDirectory(prefix="test-report-") as folder:
         report = Path(folder) / "report.xml"
         pytest = [str(part.environment.python), "-m", "pytest", "-o", "cache_dir=.lakehouse/cache/pytest"]
-        command = [*pytest, f"--junitxml={report}", *part.arguments, *options]
+        command = [*pytest, f"--junitxml={report}", *part.distribution, *part.arguments, *options]
         answer = subprocess.run(command, cwd=ROOT, env=variables, check=False)
         count, problem = judge(answer.returncode, report)
     print(f"--- {name}: {problem or count.describe()}", flush=True)
@@ -127,7 +134,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "parts", nargs="*", metavar="PART", help=f"one of {', '.join(PARTS)}; all but e2e if none is named"
     )
-    parser.add_argument("--options", default="", help="further options for pytest, such as '-x -k savepoint'")
+    parser.add_argument(
+        "--options",
+        default="",
+        help="further options for pytest, such as '-x -k savepoint', or '-n 0' for one after the other",
+    )
     options = parser.parse_args(arguments)
     unknown = [name for name in options.parts if name not in PARTS]
     if unknown:

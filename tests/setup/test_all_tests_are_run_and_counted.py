@@ -86,6 +86,39 @@ def test_a_part_that_fails_or_breaks_makes_the_whole_fail_and_the_others_still_r
     assert capfd.readouterr().out.splitlines()[-1] == "1 passed, 3 failed"
 
 
+MEETING = """
+import os, time
+from pathlib import Path
+
+def note(name):
+    (Path(__file__).parent / name).write_text(os.environ["PYTEST_XDIST_WORKER"])
+
+def test_first():
+    note("{mine}")
+    deadline = time.monotonic() + 60
+    while not (Path(__file__).parent / "{other}").exists():
+        assert time.monotonic() < deadline, "the other file does not run"
+        time.sleep(0.01)
+
+def test_second():
+    assert (Path(__file__).parent / "{mine}").read_text() == os.environ["PYTEST_XDIST_WORKER"]
+"""
+
+
+def test_files_run_at_once_and_the_tests_of_one_file_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "test_a.py").write_text(MEETING.format(mine="a", other="b"))
+    (tmp_path / "test_b.py").write_text(MEETING.format(mine="b", other="a"))
+    arguments = ("-c", "/dev/null", "--rootdir", str(tmp_path), "-p", "xdist", str(tmp_path))
+    monkeypatch.setattr(run_tests, "PARTS", {"both": Part("both", ThisPython("both", "dev"), arguments, workers=2)})
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+
+    assert run_tests.main([]) == 0
+    assert capfd.readouterr().out.splitlines()[-1] == "4 passed, 0 failed"
+
+
 def test_every_test_belongs_to_one_part(root: Path) -> None:
     """What one part leaves out another runs."""
     left_out = {
