@@ -53,6 +53,11 @@ class LeaderLease:
         return self.duration * 2 / 3
 
     @property
+    def margin(self) -> float:
+        """Seconds from when this replica gives up until another may lead."""
+        return self.duration - self._patience
+
+    @property
     def _pause(self) -> float:
         return self.duration / 5
 
@@ -71,11 +76,12 @@ class LeaderLease:
         """Let another replica lead at once, if this one does. Failing is no harm: the Lease runs out."""
         self._renewed_at = None
         try:
-            seen = await self.cluster.read(LEASE, self.namespace, self.name)
-            if _spec(seen).get("holderIdentity") == self.identity:
-                transitions = _spec(seen).get("leaseTransitions", 0)
-                await self._write(seen, {"leaseDurationSeconds": 1, "leaseTransitions": transitions})
-        except ClusterError:
+            async with asyncio.timeout(self.margin):
+                seen = await self.cluster.read(LEASE, self.namespace, self.name)
+                if _spec(seen).get("holderIdentity") == self.identity:
+                    transitions = _spec(seen).get("leaseTransitions", 0)
+                    await self._write(seen, {"leaseDurationSeconds": 1, "leaseTransitions": transitions})
+        except (ClusterError, TimeoutError):
             return
 
     async def _try(self) -> bool:

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import signal
 from collections.abc import Coroutine
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime
 
 import kopf
@@ -19,6 +20,7 @@ from lakehouse_operator.config import Config
 from lakehouse_operator.handlers.bells import Bells
 from lakehouse_operator.handlers.events import register
 from lakehouse_operator.handlers.health import Reach, Watchdog, serve_health
+from lakehouse_operator.handlers.leadership import Leadership
 from lakehouse_operator.handlers.sight import Sight
 from lakehouse_operator.handlers.tender import Tender
 
@@ -73,23 +75,36 @@ async def run(config: Config) -> None:
         loop.add_signal_handler(number, stop.set)
     async with (
         KubernetesCluster(instance=config.identity) as cluster,
-        # Connections of its own: hundreds of rounds that wait for a slow server must not keep the Lease from renewal.
-        KubernetesCluster(instance=config.identity, patience=Patience(connections=2)) as undisturbed,
+        # Connections of its own: rounds that wait for a slow server must not make this replica look cut off.
+        _few_connections(config) as undisturbed,
+        _leadership(config) as leadership,
     ):
-        lease = LeaderLease(
-            cluster=undisturbed,
+        reach = Reach(undisturbed, config.namespace, config.lease, config.stale_after)
+        asking = asyncio.create_task(reach.keep())
+        try:
+            await _until_stopped(_lead(config, cluster, leadership, reach, stop), stop)
+        finally:
+            asking.cancel()
+
+
+def _few_connections(config: Config) -> KubernetesCluster:
+    return KubernetesCluster(instance=config.identity, patience=Patience(connections=2))
+
+
+def _leadership(config: Config) -> AbstractAsyncContextManager[Leadership | None]:
+    """The claim to lead; None where nobody competes."""
+    if not config.leader_election:
+        return nullcontext()
+    return Leadership(
+        connect=lambda: _few_connections(config),
+        claim=lambda cluster: LeaderLease(
+            cluster=cluster,
             namespace=config.namespace,
             name=config.lease,
             identity=config.identity,
             now=lambda: datetime.now(UTC),  # noqa: TID251 - the edge reads the clock
-        )
-        reach = Reach(undisturbed, config.namespace, config.lease, config.stale_after)
-        asking = asyncio.create_task(reach.keep())
-        try:
-            await _until_stopped(_lead(config, cluster, lease, reach, stop), stop)
-        finally:
-            asking.cancel()
-        await lease.release()
+        ),
+    )
 
 
 async def _until_stopped(work: Coroutine[None, None, None], stop: asyncio.Event) -> None:
@@ -103,7 +118,7 @@ async def _until_stopped(work: Coroutine[None, None, None], stop: asyncio.Event)
 
 
 async def _lead(
-    config: Config, cluster: KubernetesCluster, lease: LeaderLease, reach: Reach, stop: asyncio.Event
+    config: Config, cluster: KubernetesCluster, leadership: Leadership | None, reach: Reach, stop: asyncio.Event
 ) -> None:
     bells = Bells(Tender(cluster, Sight(cluster, config.allowed_endpoints)).round, config.concurrency)
     watchdog = Watchdog(cluster, config.namespaces, bells, config.stale_after)
@@ -115,16 +130,16 @@ async def _lead(
         else None
     )
     try:
-        if config.leader_election:
+        if leadership is not None:
             _log.info("waiting to lead")
-            await lease.acquire()
+            await leadership.acquired()
         metrics.LEADING.set(1)
         _log.info("leading")
         async with asyncio.TaskGroup() as group:
             group.create_task(_watch(config, bells, cluster, stop))
             group.create_task(watchdog.keep())
-            if config.leader_election:
-                group.create_task(_step_down(lease, stop))
+            if leadership is not None:
+                group.create_task(_step_down(leadership, stop))
     finally:
         metrics.LEADING.set(0)
         await bells.stop()
@@ -151,7 +166,6 @@ async def _watch(config: Config, bells: Bells, cluster: KubernetesCluster, stop:
     stop.set()  # kopf came back by itself: its watches have ended, so this process must not go on as if it saw anything
 
 
-async def _step_down(lease: LeaderLease, stop: asyncio.Event) -> None:
-    await lease.keep()
-    _log.error("this replica could not renew its Lease and stops")
+async def _step_down(leadership: Leadership, stop: asyncio.Event) -> None:
+    await leadership.lost()
     stop.set()
