@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from lakehouse_operator.commands import generate, offline, remote, verify
+from lakehouse_operator.commands import generate, installation, offline, remote, verify
 from lakehouse_operator.commands import local as local_commands
 from lakehouse_operator.commands.local import EXIT_FAILED, plain_errors
 
@@ -20,12 +20,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 local = typer.Typer(help="Real engines on this machine, without Docker and without Kubernetes.", no_args_is_help=True)
+operator = typer.Typer(
+    help="The operator itself: whether it is well, and letting go when it is gone.", no_args_is_help=True
+)
 app.add_typer(local, name="local")
+app.add_typer(operator, name="operator")
 generate.register(app)
 offline.register(app)
 remote.register(app)
 verify.register(app)
 local_commands.register(local)
+installation.register(operator)
 
 
 @app.command()

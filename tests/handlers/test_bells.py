@@ -1,8 +1,11 @@
 """One task per pipeline, woken by its bell."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from weakref import ref
 
 from lakehouse_operator.handlers.bells import Bells, Key
 
@@ -122,3 +125,23 @@ async def test_a_pipeline_that_is_created_anew_while_the_old_one_is_found_gone_i
         await rounds.reached(ONE, 2)
         await asyncio.sleep(0)
         assert tended.keys == {ONE}
+
+
+async def test_a_task_keeps_nothing_alive_of_whoever_began_it() -> None:
+    class Body:
+        """What a watch told of."""
+
+    cause: ContextVar[Body] = ContextVar("cause")
+    rounds = Rounds()
+    async with bells(rounds) as tended:
+
+        async def handler() -> "ref[Body]":
+            body = Body()
+            cause.set(body)
+            tended.begin(ONE)
+            return ref(body)
+
+        told = await asyncio.create_task(handler())
+        await rounds.reached(ONE, 1)
+        gc.collect()
+        assert told() is None

@@ -47,14 +47,19 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- default .Values.watchNamespaces .Values.jobs.namespaces | uniq | toJson }}
 {{- end }}
 
-{{/* A container of the operator's image that runs a script of this chart. Takes {root, script}. */}}
-{{- define "lakehouse-operator.scriptContainer" -}}
+{{/* A container that runs `lakehouse operator COMMAND` for the namespaces of this release. Takes {root, command, args}. */}}
+{{- define "lakehouse-operator.commandContainer" -}}
 image: {{ include "lakehouse-operator.image" .root | quote }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}
-command: [python, -c]
+command: [python, -m, lakehouse_operator.cli, operator, {{ .command }}]
 args:
-  - |
-    {{- .root.Files.Get .script | nindent 4 }}
+  - --operator-namespace={{ .root.Release.Namespace }}
+  {{- range uniq .root.Values.watchNamespaces }}
+  - --namespace={{ . }}
+  {{- end }}
+  {{- range .args }}
+  - {{ . | quote }}
+  {{- end }}
 securityContext: {{- toYaml .root.Values.securityContext | nindent 2 }}
 resources:
   requests: {cpu: 50m, memory: 128Mi}

@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from typing_extensions import override
 
@@ -36,6 +36,8 @@ from lakehouse_operator.planning.observed import Capabilities
 PAGE = 250
 CAPABILITIES_AGE = 30.0
 _ATTEMPTS = 5
+_ASKED: Mapping[str, Any] = {"spec": {"flinkVersion": {}, "job": {"savepointRedeployNonce": {}}}}
+"""The fields of foreign kinds that tell what their operators can do."""
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
 
@@ -359,13 +361,21 @@ def _path_of(manifest: Manifest) -> str:
 
 
 def _by_kind(document: Resource) -> Resource:
-    """The schemas of an OpenAPI document of one group and version, by kind."""
+    """The schemas of an OpenAPI document of one group and version, by kind, as far as they are asked about."""
     schemas: dict[str, Resource] = document["components"]["schemas"]
     return {
-        marks[0]["kind"]: schema
+        marks[0]["kind"]: _pruned(schema, _ASKED)
         for schema in schemas.values()
         if len(marks := schema.get("x-kubernetes-group-version-kind", ())) == 1
     }
+
+
+def _pruned(schema: Resource, asked: Mapping[str, Any]) -> Resource:
+    """A schema without the fields that nobody asks about: whole ones are kept for ever and take some megabytes."""
+    if not asked:
+        return schema
+    fields = schema.get("properties", {})
+    return {"properties": {name: _pruned(fields[name], below) for name, below in asked.items() if name in fields}}
 
 
 def _within(schema: Resource | None, *path: str) -> Resource:

@@ -81,7 +81,9 @@ class Where:
         return f"lakehouse-{self.purpose}"
 
 
-def _with_cluster(where: Where, work: Callable[[Cluster], Coroutine[None, None, T]]) -> T:
+def with_cluster(where: Where, work: Callable[[Cluster], Coroutine[None, None, T]]) -> T:
+    """Do something in the cluster that is meant; its errors are said in a sentence, and the program ends with 1."""
+
     async def run() -> T:
         async with KubernetesCluster(
             Login(where.kubeconfig, where.context), field_manager=where.field_manager
@@ -116,13 +118,13 @@ def status(
     """Show how pipelines are: the stream, each layer, the recovery points."""
     if name is None:
         _list(
-            _with_cluster(
+            with_cluster(
                 Where(kubeconfig, context, world), lambda c: c.list_labelled(LAKEHOUSE_PIPELINE, namespace, {})
             ),
             output,
         )
         return
-    found = _with_cluster(Where(kubeconfig, context, world), lambda c: c.read(LAKEHOUSE_PIPELINE, namespace, name))
+    found = with_cluster(Where(kubeconfig, context, world), lambda c: c.read(LAKEHOUSE_PIPELINE, namespace, name))
     if output is not Format.TEXT:
         show(found.get("status", {}), output)
         return
@@ -186,9 +188,7 @@ def runs(
 ) -> None:
     """List a pipeline's runs, the newest last."""
     labels = {names.PIPELINE_LABEL: name}
-    found = _with_cluster(
-        Where(kubeconfig, context, world), lambda c: c.list_labelled(LAKEHOUSE_RUN, namespace, labels)
-    )
+    found = with_cluster(Where(kubeconfig, context, world), lambda c: c.list_labelled(LAKEHOUSE_RUN, namespace, labels))
     found.sort(key=lambda run: (run["metadata"]["creationTimestamp"], run["metadata"]["name"]))
     if output is not Format.TEXT:
         show([{"name": r["metadata"]["name"], "spec": r["spec"], "status": r.get("status", {})} for r in found], output)
@@ -225,7 +225,7 @@ def run(
         await cluster.read(LAKEHOUSE_PIPELINE, namespace, name)
         return await _create(cluster, asked)
 
-    typer.echo(f"created LakehouseRun {_with_cluster(Where(kubeconfig, context, world), work)}")
+    typer.echo(f"created LakehouseRun {with_cluster(Where(kubeconfig, context, world), work)}")
 
 
 async def _create(cluster: Cluster, asked: dict[str, Any]) -> str:
@@ -266,7 +266,7 @@ def retry(
         name = names.manual_run(pipeline, spec["stage"], _token())
         return await _create(cluster, _object(LAKEHOUSE_RUN, namespace, name, {**spec, "reason": "manual"}, pipeline))
 
-    typer.echo(f"created LakehouseRun {_with_cluster(Where(kubeconfig, context, world), work)}")
+    typer.echo(f"created LakehouseRun {with_cluster(Where(kubeconfig, context, world), work)}")
 
 
 def savepoint(
@@ -316,7 +316,7 @@ def _ask_of_point(where: Where, namespace: str, name: str, point: str, annotatio
 
 def _check_point(where: Where, namespace: str, name: str, point: str) -> None:
     """End with a sentence where a pipeline has no recovery point of this name."""
-    known = _with_cluster(where, lambda c: c.read(LAKEHOUSE_PIPELINE, namespace, name))
+    known = with_cluster(where, lambda c: c.read(LAKEHOUSE_PIPELINE, namespace, name))
     points = [each["name"] for each in known.get("status", {}).get("recoveryPoints", [])]
     if point not in points:
         typer.echo(f"error: {name} has no recovery point {point}; there are: {', '.join(points) or 'none'}", err=True)
@@ -369,7 +369,7 @@ def backfill(
     asked = names.manual_backfill(name, first, last, _token())
     proposal = _object(LAKEHOUSE_BACKFILL, namespace, asked, spec, name)
     _refuse_problems(validate_backfill(proposal))
-    _with_cluster(Where(kubeconfig, context, world), lambda c: _create(c, proposal))
+    with_cluster(Where(kubeconfig, context, world), lambda c: _create(c, proposal))
     typer.echo(
         f"proposed LakehouseBackfill {asked}\n"
         f"look at it: kubectl get lhb {asked} -n {namespace} -o yaml\nthen: lakehouse approve {asked} -n {namespace}"
@@ -396,7 +396,7 @@ def approve(
             }
         )
 
-    _with_cluster(Where(kubeconfig, context, world, "approve"), work)
+    with_cluster(Where(kubeconfig, context, world, "approve"), work)
     typer.echo(f"approved {backfill}")
 
 
@@ -424,7 +424,7 @@ def _change(where: Where, namespace: str, name: str, change: dict[str, Any]) -> 
             manifest["spec"] = change["spec"]
         await cluster.apply(manifest)
 
-    _with_cluster(where, work)
+    with_cluster(where, work)
 
 
 def _object(kind: Kind, namespace: str, name: str, spec: dict[str, Any], pipeline: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -55,7 +56,9 @@ class Bells:
             self._tended[key].bell.set()
             return
         bell = asyncio.Event()
-        task = asyncio.create_task(self._run(key, bell), name="/".join(key))
+        # Begun in a watch's handler, it lives as long as the pipeline. With that handler's context it would keep kopf's
+        # variables alive, and with them the whole object that the watch told of.
+        task = asyncio.create_task(self._run(key, bell), name="/".join(key), context=Context())
         self._tended[key] = _Tended(task, bell, generation)
         metrics.PIPELINES.set(len(self._tended))
 

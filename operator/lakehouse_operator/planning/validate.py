@@ -72,7 +72,7 @@ def _refused_by_jobs(pipeline: ValidPipeline) -> tuple[Problem, ...]:
     return tuple(found)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=64)
 def _refusals(kind: type, text: str, path: str) -> tuple[Problem, ...]:
     """What the contract says against settings. Remembered: a spec is validated often and changes seldom."""
     try:
