@@ -45,9 +45,16 @@ class Server:
 @contextlib.asynccontextmanager
 async def server() -> AsyncIterator[Server]:
     """Start etcd and kube-apiserver with all CRDs, and stop them at the end."""
+    async with bare_server() as made:
+        made.plane.install_own_crds()
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def bare_server(flink: str = "1.10.0") -> AsyncIterator[Server]:
+    """The same with the CRDs of the upstream operators alone, of one version of Flink's."""
     with running_control_plane() as plane:
-        plane.install_operators()
-        plane.install_own_crds()
+        plane.install_operators(flink=flink)
         plane.create_namespace(NAMESPACE)
         trust = ssl.create_default_context(cafile=str(plane.ca_file))
         async with aiohttp.ClientSession(

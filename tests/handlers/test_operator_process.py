@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.api_server import ControlPlane
+from control_plane.api_server import ControlPlane, running_control_plane
+from control_plane.fixtures import new_namespace
 from handlers.actors import NAME, Actors, manifest
 from lakehouse_operator.cluster.client import KubernetesCluster
 from lakehouse_operator.cluster.errors import NotFound
@@ -153,6 +154,41 @@ async def test_what_a_child_does_is_noticed_without_waiting_for_the_next_look(
 
     await eventually(shown)
     assert (await actors.deployment())["metadata"]["uid"] == uid
+
+
+async def test_upstream_operators_that_are_installed_later_are_found_and_watched_with_rights_in_one_namespace_alone(
+    tmp_path: Path,
+) -> None:
+    with running_control_plane() as plane:
+        plane.install_own_crds()
+        namespace = new_namespace(plane)
+        operator = Operator(plane, namespace, tmp_path / "operator.log")
+        try:
+            async with KubernetesCluster(Login(plane.kubeconfig), field_manager="user") as cluster:
+                await is_noticed_once_installed(plane, Actors(cluster, namespace))
+        finally:
+            operator.end(signal.SIGKILL)
+
+
+async def is_noticed_once_installed(plane: ControlPlane, actors: Actors) -> None:
+    await actors.create_pipeline()
+
+    async def is_missed() -> bool:
+        told = (await actors.pipeline()).get("status", {}).get("conditions", [])
+        return "FlinkOperatorMissing" in [each["reason"] for each in told]
+
+    await eventually(is_missed)
+    plane.install_operators()
+    await eventually(lambda: is_told_to_run(actors))
+    await actors.flink_runs()
+    await eventually(lambda: is_ready(actors))
+    # At rest it looks every five minutes: that it hears sooner is the watch's doing.
+    await actors.flink_runs(job="b" * 32)
+
+    async def shown() -> bool:
+        return bool((await actors.pipeline())["status"]["stream"]["jobId"] == "b" * 32)
+
+    await eventually(shown)
 
 
 async def test_of_two_replicas_one_leads_and_the_other_takes_over(

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Coroutine
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime
+from typing import Any
 
 import kopf
 from prometheus_client import start_http_server
@@ -23,6 +24,7 @@ from lakehouse_operator.handlers.health import Reach, Watchdog, serve_health
 from lakehouse_operator.handlers.leadership import Leadership
 from lakehouse_operator.handlers.sight import Sight
 from lakehouse_operator.handlers.tender import Tender
+from lakehouse_operator.handlers.upstream import installed, more_installed
 
 _log = logging.getLogger(__name__)
 
@@ -148,6 +150,27 @@ async def _lead(
 
 
 async def _watch(config: Config, bells: Bells, cluster: KubernetesCluster, stop: asyncio.Event) -> None:
+    """Watch until told to stop; and from the beginning once an upstream operator was installed.
+
+    kopf learns of new kinds by itself only where it may watch CRDs, which takes cluster-wide rights.
+    """
+    while not stop.is_set():
+        known = await installed(cluster)
+        over = asyncio.Event()
+        watching = asyncio.create_task(_watch_kinds(config, bells, cluster, over))
+        others: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait())]
+        if config.namespaces:
+            others.append(asyncio.create_task(more_installed(cluster, known)))
+        await asyncio.wait((watching, *others), return_when=asyncio.FIRST_COMPLETED)
+        for task in others:
+            task.cancel()
+        if watching.done():
+            stop.set()  # by itself: its watches have ended, so this process must not go on as if it saw anything
+        over.set()
+        await watching
+
+
+async def _watch_kinds(config: Config, bells: Bells, cluster: KubernetesCluster, over: asyncio.Event) -> None:
     registry = kopf.OperatorRegistry()
     register(registry, bells, cluster)
 
@@ -161,9 +184,8 @@ async def _watch(config: Config, bells: Bells, cluster: KubernetesCluster, stop:
         namespaces=config.namespaces,
         clusterwide=not config.namespaces,
         standalone=True,
-        stop_flag=stop,
+        stop_flag=over,
     )
-    stop.set()  # kopf came back by itself: its watches have ended, so this process must not go on as if it saw anything
 
 
 async def _step_down(leadership: Leadership, stop: asyncio.Event) -> None:
