@@ -52,6 +52,13 @@ LAG = Gauge(
     _PIPELINE,
     registry=REGISTRY,
 )
+ARRIVED = Gauge(
+    "lakehouse_bronze_arrived_timestamp_seconds",
+    "How far bronze's rows had arrived in Kafka, as Unix time, where observed. What `time()` is ahead of it is how far "
+    "the stream is behind, or how long nothing has arrived.",
+    _PIPELINE,
+    registry=REGISTRY,
+)
 RUNS = Gauge(
     "lakehouse_runs",
     "LakehouseRuns that are kept.",

@@ -2,13 +2,20 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
 from lakehouse_operator import metrics
 from lakehouse_operator.handlers.gauges import forget, measure
-from lakehouse_operator.planning.observed import JobHealth, Observation, PartitionProgress
+from lakehouse_operator.planning.observed import (
+    Commit,
+    JobHealth,
+    Observation,
+    Observed,
+    PartitionProgress,
+    TableView,
+)
 from lakehouse_operator.planning.plan import Plan, StatusOf
 from lakehouse_operator.planning.record import Record, RecoveryPoint
 from planning.batch_builders import at, run, seen
@@ -52,6 +59,31 @@ def test_the_health_of_the_job_and_the_lag_are_told_while_they_are_seen() -> Non
     measure(KEY, observed, PLAN)
     forget(KEY)
     assert told("lakehouse_stream_restarts") is None
+
+
+def test_how_far_rows_had_arrived_is_told_and_stays_when_nobody_asks_any_more() -> None:
+    def commit(arrived: datetime | None) -> Commit:
+        return Commit(
+            id=1,
+            parent=None,
+            committed_at=at("03-10 00:00"),
+            operation="append",
+            properties={},
+            kafka_timestamp_max=arrived,
+        )
+
+    def observed(*commits: Commit) -> Observed:
+        tables = {"bronze.numerals": TableView(name="bronze.numerals", commits=commits)}
+        return replace(seen(at("03-10 00:00")), observation=Observation(tables=tables))
+
+    status = {"layers": {"bronze": {"table": "bronze.numerals"}}}
+    plan = replace(PLAN, statuses=(StatusOf("LakehousePipeline", "numerals", status),))
+    measure(KEY, observed(commit(at("03-09 23:00")), commit(at("03-09 23:58"))), plan)
+    assert told("lakehouse_bronze_arrived_timestamp_seconds") == at("03-09 23:58").timestamp()
+    measure(KEY, observed(commit(None)), plan)
+    assert told("lakehouse_bronze_arrived_timestamp_seconds") == at("03-09 23:58").timestamp()
+    measure(KEY, seen(at("03-10 00:00")), plan)
+    assert told("lakehouse_bronze_arrived_timestamp_seconds") is None
 
 
 def test_a_run_that_ends_is_counted_once_whatever_becomes_of_its_round() -> None:

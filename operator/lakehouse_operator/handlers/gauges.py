@@ -19,6 +19,7 @@ _OUTCOMES = ("Succeeded", "Failed", "Skipped", "Cancelled")
 _STAGES = ("silver", "gold", "maintenance")
 _told: dict[Key, frozenset[Series]] = {}
 """The series of each pipeline, to take back those that are not told again."""
+_arrived_before: dict[Key, float] = {}
 _unfinished: dict[Key, frozenset[str]] = {}
 """The UIDs of the runs that were seen unfinished. Only the end of such a one is counted: those that had ended when
 this process first saw them were counted by the one before it."""
@@ -45,7 +46,7 @@ def _gauges(key: Key, seen: Observed, plan: Plan) -> Iterator[tuple[Series, floa
             yield (metrics.CONDITION, (*key, condition["type"])), condition["status"] == "True"
     if "stream" in status:
         yield (metrics.STREAM_STATE, (*key, status["stream"]["state"])), 1
-    yield from _of_stream(key, seen)
+    yield from _of_stream(key, seen, status.get("layers", {}).get("bronze", {}).get("table"))
     phases = Counter((run.spec["stage"], run.status.get("phase", "Pending")) for run in seen.runs)
     for (stage, phase), count in phases.items():
         yield (metrics.RUNS, (*key, stage, phase)), count
@@ -55,7 +56,7 @@ def _gauges(key: Key, seen: Observed, plan: Plan) -> Iterator[tuple[Series, floa
             yield (metrics.BACKFILL_RUNS, (*key, backfill.name, state)), count
 
 
-def _of_stream(key: Key, seen: Observed) -> Iterator[tuple[Series, float]]:
+def _of_stream(key: Key, seen: Observed, table: str | None) -> Iterator[tuple[Series, float]]:
     proven = [parse_instant(point.taken_at).timestamp() for point in seen.record.points if point.proven]
     checkpoint = (seen.pipeline.spec.get("bronze") or {}).get("checkpoint") or {}
     if proven or checkpoint.get("savepointDirectory"):
@@ -66,6 +67,20 @@ def _of_stream(key: Key, seen: Observed) -> Iterator[tuple[Series, float]]:
     if seen.observation.kafka is not None:
         behind = (part.end - max(part.committed, part.start) for part in seen.observation.kafka)
         yield (metrics.LAG, key), sum(max(records, 0) for records in behind)
+    arrived = _arrived(key, seen, table)
+    if arrived is not None:
+        yield (metrics.ARRIVED, key), arrived
+
+
+def _arrived(key: Key, seen: Observed, table: str | None) -> float | None:
+    """How far rows had arrived. Of commits that silver has covered nobody asks, so the last answer is remembered."""
+    view = (seen.observation.tables or {}).get(table or "")
+    if view is None:
+        return None
+    told = [each.kafka_timestamp_max.timestamp() for each in view.commits if each.kafka_timestamp_max is not None]
+    if told:
+        _arrived_before[key] = max(told)
+    return _arrived_before.get(key)
 
 
 def _count_outcomes(key: Key, seen: Observed, plan: Plan) -> None:
@@ -99,4 +114,5 @@ def forget(key: Key) -> None:
     for gauge, labels in _told.pop(key, frozenset()):
         gauge.remove(*labels)
     _unfinished.pop(key, None)
+    _arrived_before.pop(key, None)
     metrics.RUN_OUTCOMES.remove_by_labels({"namespace": key[0], "pipeline": key[1]})
