@@ -5,6 +5,9 @@ The same is true of a real API server, and of a world on this machine.
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -256,6 +259,34 @@ def test_proposals_of_a_pipeline_with_a_long_name_are_told_apart(place: Place, m
     refused = place.lakehouse("backfill", pipeline, *days, "2026-01-31", "--reprocess", "none")
     assert refused.exit_code == 1
     assert "there is another LakehouseBackfill" in refused.output
+
+
+def test_a_program_is_told_which_object_tells_of_what_it_asked_for(place: Place) -> None:
+    place.report(STATUS)
+    about_pipeline = {"kind": "LakehousePipeline", "namespace": place.namespace, "name": NAME}
+    for command in (["savepoint"], ["restore"], ["forget"], ["suspend"], ["resume"]):
+        point = ["manual-1"] if command[0] in ("restore", "forget") else []
+        assert json.loads(place.told(*command, NAME, *point, "-o", "json")) == about_pipeline
+    run = yaml.safe_load(place.told("run", NAME, "--stage", "silver", "-o", "yaml"))
+    assert place.read(LAKEHOUSE_RUN, run["name"])["metadata"]["namespace"] == run["namespace"]
+    days = ["--from", "2026-01-01", "--to", "2026-01-02"]
+    backfill = json.loads(place.told("backfill", NAME, *days, "-o", "json"))
+    assert backfill["kind"] == "LakehouseBackfill"
+    assert json.loads(place.told("approve", backfill["name"], "-o", "json")) == backfill
+    assert place.read(LAKEHOUSE_BACKFILL, backfill["name"])["spec"]["approved"]
+
+
+def test_the_program_is_a_plugin_of_kubectl(control_plane: ControlPlane) -> None:
+    namespace = new_namespace(control_plane)
+    programs = f"{control_plane._binaries}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["kubectl", "lakehouse", "status", "-n", namespace, "-o", "json"],
+        env={**os.environ, "PATH": programs, "KUBECONFIG": str(control_plane.kubeconfig)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
 
 
 @pytest.mark.parametrize("given", ["2026-01-32", "yesterday"])

@@ -213,6 +213,7 @@ def run(
     kubeconfig: Kubeconfig = None,
     context: KubeContext = None,
     world: World = None,
+    output: Output = Format.TEXT,
 ) -> None:
     """Run a stage now: over what it has not seen yet, or over whole event days."""
     spec: dict[str, Any] = {"pipelineRef": {"name": name}, "stage": stage, "reason": "manual"}
@@ -225,7 +226,23 @@ def run(
         await cluster.read(LAKEHOUSE_PIPELINE, namespace, name)
         return await _create(cluster, asked)
 
-    typer.echo(f"created LakehouseRun {with_cluster(Where(kubeconfig, context, world), work)}")
+    _created(with_cluster(Where(kubeconfig, context, world), work), namespace, output)
+
+
+def _created(run: str, namespace: str, output: Output) -> None:
+    _say(output, f"created LakehouseRun {run}", LAKEHOUSE_RUN, namespace, run)
+
+
+def _say(output: Output, text: str, kind: Kind, namespace: str, name: str) -> None:
+    """Say what was done: in a sentence, or which object now tells of it."""
+    if output is Format.TEXT:
+        typer.echo(text)
+    else:
+        show({"kind": kind.name, "namespace": namespace, "name": name}, output)
+
+
+def _say_asked(output: Output, namespace: str, name: str) -> None:
+    _say(output, f"asked for; see: lakehouse status {name} -n {namespace}", LAKEHOUSE_PIPELINE, namespace, name)
 
 
 async def _create(cluster: Cluster, asked: dict[str, Any]) -> str:
@@ -249,10 +266,12 @@ def _refuse_problems(judged: object) -> None:
 
 def retry(
     run: Annotated[str, typer.Argument(help="The LakehouseRun that failed.")],
+    *,
     namespace: Namespace = "",
     kubeconfig: Kubeconfig = None,
     context: KubeContext = None,
     world: World = None,
+    output: Output = Format.TEXT,
 ) -> None:
     """Run a failed run's interval again, with the current definition."""
 
@@ -266,19 +285,21 @@ def retry(
         name = names.manual_run(pipeline, spec["stage"], _token())
         return await _create(cluster, _object(LAKEHOUSE_RUN, namespace, name, {**spec, "reason": "manual"}, pipeline))
 
-    typer.echo(f"created LakehouseRun {with_cluster(Where(kubeconfig, context, world), work)}")
+    _created(with_cluster(Where(kubeconfig, context, world), work), namespace, output)
 
 
 def savepoint(
     name: Name,
+    *,
     namespace: Namespace = "",
     kubeconfig: Kubeconfig = None,
     context: KubeContext = None,
     world: World = None,
+    output: Output = Format.TEXT,
 ) -> None:
     """Take a recovery point now, while the stream goes on."""
     _annotate(Where(kubeconfig, context, world, "savepoint"), namespace, name, {SAVEPOINT_ANNOTATION: _token()})
-    typer.echo(f"asked for; see: lakehouse status {name} -n {namespace}")
+    _say_asked(output, namespace, name)
 
 
 def restore(
@@ -289,9 +310,11 @@ def restore(
     kubeconfig: Kubeconfig = None,
     context: KubeContext = None,
     world: World = None,
+    output: Output = Format.TEXT,
 ) -> None:
     """Go back to a recovery point: the stream's state and the bronze table together."""
     _ask_of_point(Where(kubeconfig, context, world, "restore"), namespace, name, point, RESTORE_ANNOTATION)
+    _say_asked(output, namespace, name)
 
 
 def forget(
@@ -302,16 +325,17 @@ def forget(
     kubeconfig: Kubeconfig = None,
     context: KubeContext = None,
     world: World = None,
+    output: Output = Format.TEXT,
 ) -> None:
     """Give a recovery point up: its bronze snapshot may then expire. The savepoint's files stay where they are."""
     _ask_of_point(Where(kubeconfig, context, world, "forget"), namespace, name, point, FORGET_ANNOTATION)
+    _say_asked(output, namespace, name)
 
 
 def _ask_of_point(where: Where, namespace: str, name: str, point: str, annotation: str) -> None:
     """Ask something about one of a pipeline's recovery points."""
     _check_point(where, namespace, name, point)
     _annotate(where, namespace, name, {annotation: f"{point}/{_token()}"})
-    typer.echo(f"asked for; see: lakehouse status {name} -n {namespace}")
 
 
 def _check_point(where: Where, namespace: str, name: str, point: str) -> None:
@@ -325,24 +349,30 @@ def _check_point(where: Where, namespace: str, name: str, point: str) -> None:
 
 def suspend(
     name: Name,
+    *,
     namespace: Namespace = "",
     kubeconfig: Kubeconfig = None,
     context: KubeContext = None,
     world: World = None,
+    output: Output = Format.TEXT,
 ) -> None:
     """Stop the stream with a savepoint and start no runs (sets spec.suspend; GitOps may set it back)."""
     _set(Where(kubeconfig, context, world, "suspend"), namespace, name, suspend=True)
+    _say_set(output, namespace, name)
 
 
 def resume(
     name: Name,
+    *,
     namespace: Namespace = "",
     kubeconfig: Kubeconfig = None,
     context: KubeContext = None,
     world: World = None,
+    output: Output = Format.TEXT,
 ) -> None:
     """Let a suspended pipeline go on from where it stopped."""
     _set(Where(kubeconfig, context, world, "suspend"), namespace, name, suspend=False)
+    _say_set(output, namespace, name)
 
 
 def backfill(
@@ -357,6 +387,7 @@ def backfill(
     kubeconfig: Kubeconfig = None,
     context: KubeContext = None,
     world: World = None,
+    output: Output = Format.TEXT,
 ) -> None:
     """Propose to compute event days anew. Nothing runs before it is approved."""
     spec = {
@@ -370,18 +401,21 @@ def backfill(
     proposal = _object(LAKEHOUSE_BACKFILL, namespace, asked, spec, name)
     _refuse_problems(validate_backfill(proposal))
     with_cluster(Where(kubeconfig, context, world), lambda c: _create(c, proposal))
-    typer.echo(
+    text = (
         f"proposed LakehouseBackfill {asked}\n"
         f"look at it: kubectl get lhb {asked} -n {namespace} -o yaml\nthen: lakehouse approve {asked} -n {namespace}"
     )
+    _say(output, text, LAKEHOUSE_BACKFILL, namespace, asked)
 
 
 def approve(
     backfill: Annotated[str, typer.Argument(help="The LakehouseBackfill.")],
+    *,
     namespace: Namespace = "",
     kubeconfig: Kubeconfig = None,
     context: KubeContext = None,
     world: World = None,
+    output: Output = Format.TEXT,
 ) -> None:
     """Let a proposed backfill run."""
 
@@ -397,7 +431,7 @@ def approve(
         )
 
     with_cluster(Where(kubeconfig, context, world, "approve"), work)
-    typer.echo(f"approved {backfill}")
+    _say(output, f"approved {backfill}", LAKEHOUSE_BACKFILL, namespace, backfill)
 
 
 def _annotate(where: Where, namespace: str, name: str, annotations: dict[str, str]) -> None:
@@ -406,7 +440,10 @@ def _annotate(where: Where, namespace: str, name: str, annotations: dict[str, st
 
 def _set(where: Where, namespace: str, name: str, **spec: object) -> None:
     _change(where, namespace, name, {"spec": spec})
-    typer.echo(f"see: lakehouse status {name} -n {namespace}")
+
+
+def _say_set(output: Output, namespace: str, name: str) -> None:
+    _say(output, f"see: lakehouse status {name} -n {namespace}", LAKEHOUSE_PIPELINE, namespace, name)
 
 
 def _change(where: Where, namespace: str, name: str, change: dict[str, Any]) -> None:
