@@ -125,6 +125,14 @@ def test_bronze_that_lags_holds_the_run() -> None:
     assert (started(decision), reason(decision)) == ([], "WaitingForBronze")
 
 
+def test_what_does_not_answer_is_waited_for_until_the_deadline() -> None:
+    away = Observation(problem="Kafka did not answer", interrupted=True)
+    held = decide(seen(NOW, runs=DONE, observation=away), trigger="dataComplete")
+    assert (started(held), reason(held)) == ([], "NoAnswer")
+    late = decide(seen(at("03-10 10:00"), runs=DONE, observation=away), trigger="dataComplete")
+    assert [new.because for new in late.start] == ["Deadline"]
+
+
 def test_committed_offsets_wait_for_their_iceberg_commit() -> None:
     decision = complete(50)
     assert (started(decision), reason(decision)) == ([], "WaitingForCommit")

@@ -197,6 +197,43 @@ def test_a_point_that_cannot_be_proven_lets_the_old_revision_go_on():
     assert blind.missing_or_doubled() is None
 
 
+def test_while_the_store_does_not_answer_the_stream_is_not_stopped():
+    waiting = at_rest()
+    waiting.edit(image="flink:2")
+    waiting.faults = {"store down"}
+    waiting.go(rounds=10)
+    assert waiting.condition("UpgradeHeld")["reason"] == "ProofNotPossible"
+    assert (waiting.cluster.job.image, waiting.child.spec["job"]["state"]) == ("flink:1", "running")
+    waiting.faults = set()
+    until(waiting, "Soaking")
+    assert waiting.record.points[-1].proven
+
+
+def test_while_the_store_does_not_answer_mode_last_state_goes_on():
+    changed = at_rest(upgrade={"mode": "lastState", "soak": {"duration": "0s"}})
+    changed.edit(image="flink:2", upgrade={"mode": "lastState", "soak": {"duration": "0s"}})
+    changed.faults = {"store down"}
+    until(changed, "Running")
+    assert changed.cluster.job.image == "flink:2"
+
+
+def test_a_savepoint_that_nobody_could_prove_starts_no_new_revision():
+    blind = at_rest()
+    blind.edit(image="flink:2")
+    blind.reconcile()
+    blind.faults = {"store down"}
+    for _ in range(20):
+        blind.flink_operator()
+        blind.reconcile()
+        blind.now += timedelta(seconds=20)
+        assert child(blind) is None or child(blind)["image"] == "flink:1"
+    assert "UpgradeHeld" in reasons(blind)
+    blind.faults = set()
+    until(blind, "Soaking")
+    assert blind.record.points[-1].proven
+    assert blind.missing_or_doubled() is None
+
+
 def test_without_observation_the_flink_operators_own_savepoint_counts():
     blind = upgraded("flink:2", observing=False)
     assert not blind.record.points[-1].proven

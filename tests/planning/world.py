@@ -241,6 +241,7 @@ class World:
             else {},
             kafka=(PartitionProgress(partition=0, committed=self.group, start=self.kafka_start, end=self.kafka_end),),
             savepoints=None if "store down" in self.faults else readable,
+            interrupted="store down" in self.faults,
             job=JobHealth(
                 restarts=job.restarts, completed_checkpoints=job.completed, failed_checkpoints=job.failed_checkpoints
             )

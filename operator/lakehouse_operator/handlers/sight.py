@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from pyiceberg.catalog import Catalog
 
 from lakehouse_contract.settings import BronzeSettings
-from lakehouse_operator.cluster.errors import ClusterError
+from lakehouse_operator.cluster.errors import ClusterError, Throttled, Unavailable
 from lakehouse_operator.cluster.kinds import SECRET
 from lakehouse_operator.cluster.port import Cluster
 from lakehouse_operator.handlers.bells import Key
@@ -77,21 +77,23 @@ class Sight:
         try:
             values = await self._secrets(pipeline)
         except (ClusterError, _SecretUnreadable) as error:
-            return Observation(problem=f"the pipeline's Secrets can't be read: {error}")
+            passes = isinstance(error, (Unavailable, Throttled))
+            return Observation(problem=f"the pipeline's Secrets can't be read: {error}", interrupted=passes)
         key = (seen.pipeline.namespace, seen.pipeline.name)
         look = self._looks[key] = _look(pipeline, seen, values, self.rest_url)
-        return Observation(problem=self._no_answer) if self._hangs(key, look) else await self._looked(key, look)
+        return self._unanswered if self._hangs(key, look) else await self._looked(key, look)
 
     async def _looked(self, key: Key, look: Look) -> Observation:
         observer = self._observers.setdefault(key, Observer(self._clients))
         try:
             return await self._call(key, look, partial(observer.observe, look))
         except TimeoutError:
-            return Observation(problem=self._no_answer)
+            return self._unanswered
         except Exception as error:  # noqa: BLE001 - a deletion, above all, must go on whatever is wrong outside
             # What a driver says may hold a password: only the kind of the error is told, in the log too.
             _log.warning("%s/%s: looking outside failed: %s", *key, type(error).__name__)
-            return Observation(problem=f"looking outside the API server failed: {type(error).__name__}")
+            problem = f"looking outside the API server failed: {type(error).__name__}"
+            return Observation(problem=problem, interrupted=True)
 
     def _hangs(self, key: Key, look: Look) -> bool:
         """Whether the last call for a pipeline still hangs. Where other addresses are to be asked, it is given up."""
@@ -113,6 +115,10 @@ class Sight:
         self._under_way[key] = (look, answer)
         async with asyncio.timeout(self.seconds):
             return await asyncio.wrap_future(answer)
+
+    @property
+    def _unanswered(self) -> Observation:
+        return Observation(problem=self._no_answer, interrupted=True)
 
     @property
     def _no_answer(self) -> str:

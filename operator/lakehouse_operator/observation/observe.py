@@ -86,6 +86,7 @@ class Observer:
             job=health,
             timestamps=self._timestamp_type(look) if kafka is not None else None,
             problem="; ".join(problems) or None,
+            interrupted=bool(problems),
         )
 
     def _timestamp_type(self, look: Look) -> str | None:

@@ -259,6 +259,9 @@ def _bronze(case: _Case, interval: Interval, layer: BatchLayer) -> tuple[Hold | 
         message = f"late events may come until {instant(boundary)}"
         return Hold(reason="WaitingForWatermark", message=message, recheck=boundary - now), layer
     reached = offsets_reached(case.seen.observation.kafka or (), boundary)
+    if (bronze is None or reached is None) and case.seen.observation.interrupted:
+        message = f"bronze or Kafka can't be read now: {case.seen.observation.problem}"
+        return Hold(reason="NoAnswer", message=message, recheck=policy.checkpoint_interval), layer
     if bronze is None or reached is None:
         return Hold(reason="NotObserved", message="bronze and Kafka are not observed, so the clock decides"), layer
     if not reached:

@@ -103,6 +103,19 @@ def state_is_fresh(s: Situation) -> Hold | None:
     )
 
 
+def its_savepoint_could_be_proven(s: Situation) -> Hold | None:
+    """A stream is not stopped while nobody could say whether its savepoint is good."""
+    if s.upgrade.mode != "savepoint" or not s.proof_is_awaited:
+        return None
+    return Hold(
+        reason="ProofNotPossible",
+        message="the stream is not stopped while its savepoint could not be proven "
+        f"({s.seen.observation.problem}); to go on from the newest checkpoint instead, set bronze.upgrade.mode to "
+        "lastState",
+        recheck=timedelta(seconds=30),
+    )
+
+
 # --- the ground on which everything stands --------------------------------------------------------------------------
 
 
@@ -153,5 +166,5 @@ GROUND: tuple[Gate, ...] = (
 """Whether anything can be done at all."""
 MAY_BE_TRIED: tuple[Gate, ...] = (not_rolled_back, flink_version_is_supported, not_too_soon("upgrade"))
 """Whether the wanted revision may be tried now."""
-SAFE_TO_STOP: tuple[Gate, ...] = (no_savepoint_is_pending, state_is_fresh)
+SAFE_TO_STOP: tuple[Gate, ...] = (no_savepoint_is_pending, its_savepoint_could_be_proven, state_is_fresh)
 """Whether the running stream may be stopped now."""

@@ -203,7 +203,8 @@ class Observation:
     """What was read under opted-in rights. None: not opted in, or it could not be read (`problem` says why).
 
     `savepoints` maps the path of each of the record's savepoints whose files can all be read to its checkpoint id.
-    `timestamps` is the topic's `message.timestamp.type`, where the broker tells it.
+    `timestamps` is the topic's `message.timestamp.type`, where the broker tells it. `interrupted` says that what is
+    None may be read and only did not answer: it is waited for, where it decides something.
     """
 
     tables: Mapping[str, TableView] | None = None
@@ -212,6 +213,7 @@ class Observation:
     job: JobHealth | None = None
     timestamps: str | None = None
     problem: str | None = None
+    interrupted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,9 +52,11 @@ def adding(s: Situation, point: RecoveryPoint) -> Situation:
 
 
 def is_trusted(s: Situation, point: RecoveryPoint) -> bool:
-    """Proven, where that can be seen; else the Flink operator's own completed savepoint counts."""
+    """Proven, where that can be seen, now or once what does not answer is back; else the Flink operator's own completed
+    savepoint counts.
+    """
     observed = s.observes_tables and s.seen.observation.savepoints is not None
-    return point.proven or not (observed or point.discarded)
+    return point.proven or not (observed or s.proof_is_awaited or point.discarded)
 
 
 def newest_proven(record: Record) -> RecoveryPoint | None:

@@ -217,6 +217,12 @@ class Situation:
         return self.seen.observation.tables is not None
 
     @property
+    def proof_is_awaited(self) -> bool:
+        """Whether recovery points could be proven, were it not that the catalog or the store does not answer now."""
+        seen = self.seen.observation
+        return seen.interrupted and (seen.tables is None or seen.savepoints is None)
+
+    @property
     def bronze(self) -> TableView | None:
         """The bronze table as it was seen; None where it was not, or where there is none yet."""
         return (self.seen.observation.tables or {}).get(self.pipeline.bronze_table)
