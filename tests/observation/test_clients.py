@@ -10,7 +10,7 @@ import pytest
 from lakehouse_contract.settings import CatalogSettings, KafkaSettings
 from lakehouse_operator.handlers.sight import Sight
 from lakehouse_operator.observation import clients as module
-from lakehouse_operator.observation.clients import Clients, Shared
+from lakehouse_operator.observation.clients import REST_SECONDS, SLOW_SECONDS, Clients, NotAskedAgain, Shared
 from lakehouse_operator.observation.observe import Look, Observer
 from lakehouse_operator.planning.job_settings import bronze_settings
 from planning import examples
@@ -113,10 +113,77 @@ async def test_pipelines_that_one_process_looks_at_share_their_connections(
     base = bronze_settings(examples.valid("minimal"))
     sight = Sight(None)  # type: ignore[arg-type]
     found: list[object] = []
-    monkeypatch.setattr(Observer, "observe", lambda self, look: found.append(self._kafka_observer(look)))
+    monkeypatch.setattr(Observer, "observe", lambda self, look: found.append(self._shared_kafka(look).get()))
     for name in ("one", "two"):
         group = replace(kafka, consumer_group=name)
         await sight._looked(("data", name), Look(settings=replace(base, kafka=group)))
     assert len(found) == 2
     assert found[0] is found[1]
     assert Client.opened == 1
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_one_waits_for_what_does_not_answer_and_the_others_are_told_at_once() -> None:
+    clock, asked = Clock(), []
+    shared = Shared(lambda: "client", clock)
+
+    def ask(seconds: float, error: Exception | None) -> str:
+        def work(client: str) -> str:
+            asked.append(client)
+            clock.now += seconds
+            if error is not None:
+                raise error
+            return "answer"
+
+        return shared.ask(work)
+
+    with pytest.raises(OSError, match="no broker"):
+        ask(SLOW_SECONDS, OSError("no broker"))
+    with pytest.raises(NotAskedAgain):
+        ask(0, None)
+    assert len(asked) == 1
+    clock.now += REST_SECONDS
+    with pytest.raises(OSError, match="still none"):
+        ask(SLOW_SECONDS, OSError("still none"))
+    with pytest.raises(NotAskedAgain):
+        ask(0, None)
+    clock.now += REST_SECONDS
+    assert ask(SLOW_SECONDS, None) == "answer"
+    assert ask(0, None) == "answer"
+
+
+def test_while_one_tries_again_the_others_are_told_at_once() -> None:
+    clock = Clock()
+    shared = Shared(lambda: "client", clock)
+
+    def fails(_: str) -> None:
+        clock.now += SLOW_SECONDS
+        raise OSError("no broker")
+
+    with pytest.raises(OSError, match="no broker"):
+        shared.ask(fails)
+    clock.now += REST_SECONDS
+
+    def tries(_: str) -> None:
+        with pytest.raises(NotAskedAgain):
+            shared.ask(lambda _: None)
+
+    shared.ask(tries)
+    shared.ask(lambda _: None)
+
+
+def test_an_error_that_comes_at_once_spares_nobody_anything() -> None:
+    shared = Shared(lambda: "client", Clock())
+
+    def fails(_: str) -> None:
+        raise OSError("no such topic")
+
+    for _ in range(2):
+        with pytest.raises(OSError, match="no such topic"):
+            shared.ask(fails)

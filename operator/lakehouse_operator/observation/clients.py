@@ -8,6 +8,7 @@ pipeline that uses it.
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 from weakref import WeakValueDictionary
@@ -20,6 +21,13 @@ from lakehouse_operator.observation.kafka import KafkaObserver
 from lakehouse_operator.tables.catalog import open_catalog
 
 T = TypeVar("T")
+R = TypeVar("R")
+SLOW_SECONDS, REST_SECONDS = 5.0, 30.0
+"""How long an error has to take before the others are spared it, and for how long they are."""
+
+
+class NotAskedAgain(Exception):
+    """What did not answer a moment ago is not asked by everybody."""
 
 
 class Shared(Generic[T]):
@@ -27,10 +35,14 @@ class Shared(Generic[T]):
 
     Args:
         make: Opens the client. It may block; only those who want the same client wait then.
+        monotonic: A clock, in seconds.
     """
 
-    def __init__(self, make: Callable[[], T]) -> None:
+    def __init__(self, make: Callable[[], T], monotonic: Callable[[], float] = time.monotonic) -> None:
         self._make = make
+        self._monotonic = monotonic
+        self._judging = threading.Lock()
+        self._not_before = 0.0
         self._opening = threading.Lock()
         self._client: T | None = None
 
@@ -40,6 +52,30 @@ class Shared(Generic[T]):
             if self._client is None:
                 self._client = self._make()
             return self._client
+
+    def ask(self, work: Callable[[T], R]) -> R:
+        """Ask the client something.
+
+        Whoever had to wait long for an error spares the others that: for a while they are told so at once, and then
+        one of them tries again for all. Otherwise a thousand pipelines would wait, one after the other, for one broker.
+
+        Raises:
+            NotAskedAgain: It did not answer a moment ago.
+        """
+        began = self._monotonic()
+        with self._judging:
+            if began < self._not_before:
+                raise NotAskedAgain("did not answer a moment ago; it is asked again soon")
+            if self._not_before:
+                self._not_before = began + REST_SECONDS  # this one tries for all
+        try:
+            answer = work(self.get())
+        except Exception:
+            if self._monotonic() - began >= SLOW_SECONDS:
+                self._not_before = self._monotonic() + REST_SECONDS
+            raise
+        self._not_before = 0.0
+        return answer
 
 
 class Clients:

@@ -15,7 +15,7 @@ from pyiceberg.catalog import Catalog
 
 from lakehouse_contract.decoding import to_json
 from lakehouse_contract.settings import BronzeSettings
-from lakehouse_operator.observation.clients import Clients, Shared
+from lakehouse_operator.observation.clients import Clients, NotAskedAgain, Shared
 from lakehouse_operator.observation.flink import FlinkUnreadable, job_health
 from lakehouse_operator.observation.kafka import KafkaObserver, KafkaUnreadable
 from lakehouse_operator.observation.savepoints import SavepointObserver
@@ -67,13 +67,19 @@ class Observer:
         problems: list[str] = []
         self._open(look)
         tables = _part(
-            problems, "the catalog", lambda: self._table_observer(look).observe(look.tables, known=look.known)
+            problems,
+            "the catalog",
+            lambda: self._shared_catalog(look).ask(
+                lambda catalog: self._table_observer(catalog).observe(look.tables, known=look.known)
+            ),
         )
         kafka = _part(
             problems,
             "Kafka",
-            lambda: self._kafka_observer(look).progress(
-                look.settings.kafka.topic, look.settings.kafka.consumer_group, look.boundaries
+            lambda: self._shared_kafka(look).ask(
+                lambda kafka: kafka.progress(
+                    look.settings.kafka.topic, look.settings.kafka.consumer_group, look.boundaries
+                )
             ),
         )
         savepoints = _part(problems, "savepoints", lambda: self._savepoints(look)) if look.savepoints else {}
@@ -94,18 +100,23 @@ class Observer:
         now = time.monotonic()
         if now - self._timestamps_read_at > _SELDOM_SECONDS:
             self._timestamps_read_at = now
-            with suppress(KafkaUnreadable):
-                self._timestamps = self._kafka_observer(look).timestamp_type(look.settings.kafka.topic)
+            with suppress(KafkaUnreadable, NotAskedAgain):
+                self._timestamps = self._shared_kafka(look).ask(
+                    lambda kafka: kafka.timestamp_type(look.settings.kafka.topic)
+                )
         return self._timestamps
 
     def catalog(self, look: Look) -> Catalog:
         """The opened catalog, for moving what was observed."""
+        return self._shared_catalog(look).get()
+
+    def _shared_catalog(self, look: Look) -> Shared[Catalog]:
         self._open(look)
         if self._catalog is None:
             settings = look.settings.catalog
             secrets = {**_s3_keys(look), **_named(settings.secret_properties, look.secrets)}
             self._catalog = self._clients.catalog(settings, secrets)
-        return self._catalog.get()
+        return self._catalog
 
     def _open(self, look: Look) -> None:
         """Forget everything when addresses or secrets have changed."""
@@ -114,15 +125,15 @@ class Observer:
             self._opened, self._catalog, self._tables, self._kafka = wanted, None, None, None
             self._timestamps, self._timestamps_read_at = None, float("-inf")
 
-    def _table_observer(self, look: Look) -> TableObserver:
+    def _table_observer(self, catalog: Catalog) -> TableObserver:
         if self._tables is None:
-            self._tables = TableObserver(self.catalog(look))
+            self._tables = TableObserver(catalog)
         return self._tables
 
-    def _kafka_observer(self, look: Look) -> KafkaObserver:
+    def _shared_kafka(self, look: Look) -> Shared[KafkaObserver]:
         if self._kafka is None:
             self._kafka = self._clients.kafka(kafka_connection(look))
-        return self._kafka.get()
+        return self._kafka
 
     def _savepoints(self, look: Look) -> dict[str, int]:
         io = self.catalog(look)._load_file_io(location=look.savepoints[0])
@@ -169,6 +180,8 @@ def _part(problems: list[str], what: str, read: Callable[[], T]) -> T | None:
         return read()
     except (KafkaUnreadable, FlinkUnreadable) as error:
         problems.append(str(error))
+    except NotAskedAgain as error:
+        problems.append(f"{what} {error}")
     except Exception as error:  # noqa: BLE001 - which errors there are is up to catalogs, stores and drivers
         # A database driver's message can hold the URL that it was given, password and all: only its kind is told.
         problems.append(f"{what} can't be read: {type(error).__name__}")
