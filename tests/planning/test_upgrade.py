@@ -203,10 +203,18 @@ def test_while_the_store_does_not_answer_the_stream_is_not_stopped():
     waiting.faults = {"store down"}
     waiting.go(rounds=10)
     assert waiting.condition("UpgradeHeld")["reason"] == "ProofNotPossible"
+    assert plan(waiting).wake_after <= timedelta(seconds=30)
     assert (waiting.cluster.job.image, waiting.child.spec["job"]["state"]) == ("flink:1", "running")
     waiting.faults = set()
     until(waiting, "Soaking")
     assert waiting.record.points[-1].proven
+
+
+def test_what_does_not_answer_is_looked_at_again_soon():
+    resting = at_rest()
+    assert plan(resting).wake_after > timedelta(minutes=2)
+    resting.faults = {"store down"}
+    assert plan(resting).wake_after == timedelta(minutes=1)
 
 
 def test_while_the_store_does_not_answer_mode_last_state_goes_on():

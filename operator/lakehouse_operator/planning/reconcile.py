@@ -32,7 +32,7 @@ from lakehouse_operator.planning.plan import (
     SaveRecord,
     StatusOf,
 )
-from lakehouse_operator.planning.situation import FORCE_DELETE_ANNOTATION, REST, Situation, Step
+from lakehouse_operator.planning.situation import AWAITED, FORCE_DELETE_ANNOTATION, REST, Situation, Step
 from lakehouse_operator.planning.validate import Judge, validate
 
 _SOON = timedelta(seconds=1)
@@ -60,7 +60,9 @@ def reconcile(seen: Observed, judge: Judge = validate) -> Plan:
     return Plan(
         statuses=(_status(seen, found), *batch.statuses),
         actions=(*_stream_actions(seen, step), *batch.actions, *_news(seen, accepted, step), *batch.news),
-        wake_after=max(min(step.recheck, batch.recheck or REST), _SOON),
+        wake_after=max(
+            min(step.recheck, batch.recheck or REST, AWAITED if seen.observation.interrupted else REST), _SOON
+        ),
     )
 
 

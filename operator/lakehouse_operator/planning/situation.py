@@ -30,6 +30,8 @@ POLL = timedelta(seconds=15)
 """When to look again while the Flink operator works, if none of its events rings before."""
 REST = timedelta(minutes=5)
 """When to look again while nothing is going on."""
+AWAITED = timedelta(minutes=1)
+"""When to look again at what did not answer."""
 
 SAVEPOINT_ANNOTATION = f"{GROUP}/savepoint"
 """Ask for a savepoint: any token that was not used before."""
