@@ -44,7 +44,7 @@ def cluster() -> FakeCluster:
 
 
 def leadership(
-    cluster: object, ended: threading.Event | None = None, identity: str = "me", duration: int = 1
+    cluster: object, ended: threading.Event | None = None, identity: str = "me", duration: int = DURATION
 ) -> Leadership:
     @asynccontextmanager
     async def connect() -> AsyncIterator[Cluster]:
@@ -70,7 +70,7 @@ async def holder(cluster: FakeCluster) -> str | None:
 
 
 async def test_a_busy_event_loop_does_not_cost_the_lease(cluster: FakeCluster) -> None:
-    async with leadership(cluster, duration=DURATION) as leads:
+    async with leadership(cluster) as leads:
         await leads.acquired()
         lost = asyncio.ensure_future(leads.lost())
         renewed = (await cluster.read(LEASE, NAMESPACE, NAME))["spec"]["renewTime"]
@@ -103,7 +103,7 @@ async def test_who_stops_while_waiting_to_lead_takes_nothing(cluster: FakeCluste
 
 async def test_who_loses_the_lease_and_comes_to_rest_ends_in_order(cluster: FakeCluster) -> None:
     there, ended = Leaving(cluster), threading.Event()
-    async with leadership(there, ended) as leads:
+    async with leadership(there, ended, duration=2 * DURATION) as leads:
         await leads.acquired()
         there.gone.set()
         async with asyncio.timeout(DEADLINE):
@@ -113,7 +113,7 @@ async def test_who_loses_the_lease_and_comes_to_rest_ends_in_order(cluster: Fake
 
 async def test_who_goes_on_acting_after_the_lease_was_lost_is_ended(cluster: FakeCluster) -> None:
     there, ended = Leaving(cluster), threading.Event()
-    async with leadership(there, ended) as leads:
+    async with leadership(there, ended, duration=1) as leads:
         await leads.acquired()
         there.gone.set()
         # This thread does not come to the event loop any more.
