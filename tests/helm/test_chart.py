@@ -194,10 +194,11 @@ def test_the_lease_of_the_role_is_the_one_that_the_operator_asks_for(values: dic
         if rule["resources"] == ["leases"]
         for name in rule.get("resourceNames", [])
     ]
-    pods = [each["spec"]["template"]["spec"] for each in of_kind(rendered, "Deployment")]
-    pods += [each["spec"] for each in of_kind(rendered, "Pod")]
-    told = [e["value"] for pod in pods for c in pod["containers"] for e in c["env"] if e["name"] == "LEASE_NAME"]
-    assert (named, told) == ([lease], [lease, lease])
+    (deployment,), (test,) = of_kind(rendered, "Deployment"), of_kind(rendered, "Pod")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    told = [each["value"] for each in container["env"] if each["name"] == "LEASE_NAME"]
+    assert (named, told) == ([lease], [lease])
+    assert f"--lease={lease}" in test["spec"]["containers"][0]["args"]
 
 
 def test_the_service_finds_the_operators_pods_and_no_others() -> None:
