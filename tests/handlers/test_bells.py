@@ -145,3 +145,18 @@ async def test_a_task_keeps_nothing_alive_of_whoever_began_it() -> None:
         await rounds.reached(ONE, 1)
         gc.collect()
         assert told() is None
+
+
+async def test_a_pipeline_whose_task_was_cancelled_is_tended_again_when_it_is_seen_again() -> None:
+    rounds = Rounds()
+    async with bells(rounds) as tended:
+        before = asyncio.all_tasks()
+        tended.begin(ONE)
+        await rounds.reached(ONE, 1)
+        for task in asyncio.all_tasks() - before:
+            task.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not tended.knows(ONE, 0)
+        tended.begin(ONE)
+        await rounds.reached(ONE, 2)

@@ -41,7 +41,7 @@ class Container:
         log: Path,
     ) -> None:
         (container,) = spec["containers"]
-        command = [*container["command"], *container.get("args", [])]
+        command = [_reachable(each, hosts) for each in (*container["command"], *container.get("args", []))]
         assert command[0] == "python"
         self.log = log
         with log.open("ab") as output:
@@ -64,10 +64,15 @@ def _environment(container: Mapping[str, Any], fields: Mapping[str, str], hosts:
     for each in container.get("env", []):
         # The API server leaves an empty value out.
         value = fields[each["valueFrom"]["fieldRef"]["fieldPath"]] if "valueFrom" in each else each.get("value", "")
-        for name, address in hosts.items():
-            value = value.replace(f"//{name}:", f"//{address}:")
-        values[each["name"]] = value
+        values[each["name"]] = _reachable(value, hosts)
     return values
+
+
+def _reachable(text: str, hosts: Mapping[str, str]) -> str:
+    """A text whose URLs can be reached from here."""
+    for name, address in hosts.items():
+        text = text.replace(f"//{name}:", f"//{address}:")
+    return text
 
 
 def answer(port: int, path: str) -> tuple[int, str]:

@@ -69,15 +69,19 @@ class Bells:
 
     async def _run(self, key: Key, bell: asyncio.Event) -> None:
         pause: float | None = 0.0
-        # A bell that rang during the round that found the pipeline gone may tell of a new one of the same name.
-        while pause is not None or bell.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(bell.wait(), timeout=pause)
-            bell.clear()
-            async with self._turns:
-                pause = await self._tend(key)
-        del self._tended[key]
-        metrics.PIPELINES.set(len(self._tended))
+        try:
+            # A bell that rang during the round that found the pipeline gone may tell of a new one of the same name.
+            while pause is not None or bell.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(bell.wait(), timeout=pause)
+                bell.clear()
+                async with self._turns:
+                    pause = await self._tend(key)
+        finally:
+            # Also when it is cancelled, as kopf does with all tasks of the loop when its watches end: whoever begins to
+            # watch again must not find a pipeline that only seems to be tended.
+            self._tended.pop(key, None)
+            metrics.PIPELINES.set(len(self._tended))
 
     async def stop(self) -> None:
         """End all tasks. A round that is going on is cut off: whatever it did can be done again."""
