@@ -64,6 +64,10 @@ bench-bronze: setup ## Measure bronze: catch-up throughput, and where the time g
 bench-operator: setup control-plane ## Measure the operator: latency, requests, CPU and memory (PIPELINES=1000)
 	$(BIN)/python -m benchmarks.operator $(if $(PIPELINES),--pipelines '$(PIPELINES)')
 
+.PHONY: bench-chaos
+bench-chaos: setup ## Kill the engines again and again, and prove that nothing is lost (SEED=1, KILLS=200)
+	$(BIN)/python -m benchmarks.chaos $(if $(SEED),--seed '$(SEED)') $(if $(KILLS),--kills '$(KILLS)')
+
 .PHONY: images
 images: setup ## Build the images and archives of them for a test cluster (docs/images.md)
 	@$(BIN)/python setup/go.py

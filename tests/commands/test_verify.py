@@ -1,6 +1,7 @@
 """`lakehouse verify` against a real broker and a real Iceberg table: what it proves, and what it names."""
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pytest
 import yaml
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from pyiceberg.catalog import Catalog
 from pyiceberg.schema import Schema
 from typer.testing import CliRunner, Result
@@ -258,6 +259,77 @@ def test_what_kafka_no_longer_holds_or_bronze_has_not_read_is_not_called_proven(
     gone = pipeline.verify("--from-offset", "0", "--to-offset", "3", code=2)
     assert next((each["start"], each["end"], each["gone"]) for each in gone["partitions"]) == (2, 3, 2)
     assert pipeline.verify("--to-offset", "3", code=0)["records"] == 1
+
+
+def test_what_may_have_expired_unread_is_told_though_bronze_has_gone_on(pipeline: Pipeline) -> None:
+    pipeline.send(event("a"), event("b"), event("c"), event("d"))
+    pipeline.place("a", 0)
+    pipeline.place("d", 3)
+    pipeline.write()
+    admin = AdminClient({"bootstrap.servers": pipeline.bootstrap_servers})
+    [done] = admin.delete_records([TopicPartition(pipeline.name, 0, 3)]).values()
+    done.result(30)
+    pipeline.commit(4)
+    told = (
+        "partition 0: Kafka holds nothing before offset 3, and bronze nothing of the 2 offsets before it: "
+        "they were dead letters or repeats, or expired before they were read"
+    )
+    assert pipeline.verify(code=0)["remarks"] == [told]
+    assert next(each["gone"] for each in pipeline.verify("--from-offset", "0", code=2)["partitions"]) == 3
+    pipeline.place("b", 1)
+    pipeline.place("c", 2)
+    pipeline.write()
+    assert pipeline.verify(code=0)["remarks"] == []
+
+
+def test_of_the_dead_letters_only_those_since_the_range_began_are_read_where_the_broker_sets_the_times(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin = AdminClient({"bootstrap.servers": pipeline.bootstrap_servers})
+    by_broker = ConfigEntry("message.timestamp.type", "LogAppendTime", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, pipeline.name, incremental_configs=[by_broker])
+
+    def junk_before(what: bytes) -> None:
+        """Something in front of the letters that says whether it was read."""
+        producer = Producer({"bootstrap.servers": pipeline.bootstrap_servers, "log_level": 2})
+        producer.produce(pipeline.letters, what)
+        assert producer.flush(30) == 0
+
+    junk_before(b"no letter")
+    until_the_clock_moves()
+    monkeypatch.setattr(reading, "_CLOCKS_DIFFER_MS", 0)
+    pipeline.send(b"broken")
+    pipeline.set_aside(0)
+    pipeline.commit(1)
+    whole = pipeline.verify(code=0)
+    assert (whole["deadLetters"], len(whole["remarks"])) == (1, 1), "a producer's time tells nothing"
+
+    [done] = admin.incremental_alter_configs([resource]).values()
+    done.result(30)
+    junk_before(b"no letter either")
+    until_the_clock_moves()
+    pipeline.send(b"broken")
+    pipeline.set_aside(1, after_ms=arrival(pipeline, 1) - START_MS)
+    pipeline.commit(2)
+    part = pipeline.verify("--from-offset", "1", code=0)
+    assert (part["deadLetters"], part["remarks"]) == (1, [])
+
+
+def until_the_clock_moves() -> None:
+    began = time.time_ns() // 1_000_000
+    while time.time_ns() // 1_000_000 <= began + 1:
+        time.sleep(0.001)
+
+
+def arrival(pipeline: Pipeline, offset: int) -> int:
+    """When the broker says that a record came, in milliseconds since 1970."""
+    consumer = Consumer({"bootstrap.servers": pipeline.bootstrap_servers, "group.id": "looker", "log_level": 2})
+    consumer.assign([TopicPartition(pipeline.name, 0, offset)])
+    message = consumer.poll(30)
+    consumer.close()
+    assert message is not None
+    assert message.error() is None
+    return int(message.timestamp()[1])
 
 
 def test_an_open_transaction_is_no_end(pipeline: Pipeline) -> None:

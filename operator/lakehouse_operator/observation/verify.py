@@ -2,7 +2,8 @@
 
 Partition by partition, in slices of offsets, so that memory does not grow with the range; dead letters in the range
 are kept as 20 bytes each. A table is asked only for the rows with the offsets of a slice, and for the events of records
-that are in neither place.
+that are in neither place. The dead letters are read from when the first record of the range arrived, where the broker
+set that time; a producer's time tells nothing about when a letter was written, so then they are read whole.
 """
 
 import json
@@ -14,7 +15,14 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    TIMESTAMP_LOG_APPEND_TIME,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 from pyiceberg import expressions
 from pyiceberg.catalog import Catalog
@@ -45,6 +53,8 @@ _SILENCE_SECONDS = 60.0
 _SECONDS = 15.0
 _AGAIN_SECONDS = 2.0
 _POLL_SECONDS = 0.1
+_CLOCKS_DIFFER_MS = 3_600_000
+"""How far the clocks of brokers and of the stream may be apart: a dead letter is not older than its record by more."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -92,7 +102,7 @@ def verify(look: Look, asked: Asked, *, grace: float, say: Callable[[str], None]
     catalog = Observer().catalog(look)
     catalog.load_table(settings.table)  # says at once what is wrong with it
     source = _Source(connection, settings)
-    letters = _DeadLetters(connection, settings.dead_letter_topic, ranges)
+    letters = _DeadLetters(connection, settings.dead_letter_topic, ranges, source.arrived(ranges))
     try:
         letters.read_on()
         compacted = source.is_compacted()
@@ -101,7 +111,7 @@ def verify(look: Look, asked: Asked, *, grace: float, say: Callable[[str], None]
         for where in ranges:
             say(f"partition {where.partition}: offsets {where.start} to {where.end}")
             verdicts.append(_verdict(sources, where))
-        return Verdict(tuple(verdicts), tuple(_notes(letters, compacted)))
+        return Verdict(tuple(verdicts), (*_notes(letters, compacted), *_unaccounted(sources, asked, ranges)))
     finally:
         letters.close()
 
@@ -229,6 +239,22 @@ def _notes(letters: "_DeadLetters", compacted: bool | None) -> Iterator[str]:
         yield "the broker does not say whether the source is compacted: rows without a record are not called wrong"
 
 
+def _unaccounted(sources: _Sources, asked: Asked, ranges: Iterable[Range]) -> Iterator[str]:
+    """What may have expired unread, where everything is asked for: nothing else shows it once bronze has gone on."""
+    if asked.since is not None or asked.from_offset is not None:
+        return
+    for where in ranges:
+        before = Range(partition=where.partition, start=max(where.start - SLICE, 0), end=where.start)
+        if before.end == before.start:
+            continue
+        newest = max((row.offset for row in _rows(sources, before)), default=before.start - 1)
+        if count := before.end - 1 - newest:
+            yield (
+                f"partition {where.partition}: Kafka holds nothing before offset {before.end}, and bronze nothing of "
+                f"the {count} offsets before it: they were dead letters or repeats, or expired before they were read"
+            )
+
+
 class _Source:
     """The source topic's committed records."""
 
@@ -245,6 +271,30 @@ class _Source:
         except (KafkaException, TimeoutError):
             return None  # without the right to ask, nothing is claimed
         return "compact" in entry.value if entry and entry.value else None
+
+    def arrived(self, ranges: Iterable[Range]) -> int | None:
+        """When the first of the records in some ranges were appended, in milliseconds since 1970.
+
+        None where producers have set the time, which may be any.
+
+        Raises:
+            KafkaUnreadable: Kafka fell silent or refused.
+        """
+        found: list[int] = []
+        consumer = _consumer(self._connection)
+        try:
+            for where in ranges:
+                if where.end == where.start:
+                    continue
+                consumer.assign([TopicPartition(self._topic, where.partition, where.start)])
+                _, message = next(_messages(consumer, self._topic))
+                kind, moment = message.timestamp() if message is not None else (TIMESTAMP_LOG_APPEND_TIME, None)
+                if kind != TIMESTAMP_LOG_APPEND_TIME:
+                    return None
+                found += [moment] if moment is not None else []
+        finally:
+            consumer.close()
+        return min(found, default=None)
 
     def slices(self, where: Range) -> Iterator[tuple[Range, list[Record]]]:
         """The records of a range, in slices that together cover it.
@@ -283,11 +333,21 @@ def _next_slice(part: Range, where: Range) -> Range:
 
 
 class _DeadLetters:
-    """The committed dead letters about some ranges of the source, read once and then only on from there."""
+    """The committed dead letters about some ranges of the source, read once and then only on from there.
 
-    def __init__(self, connection: Mapping[str, str], topic: str, ranges: Sequence[Range]) -> None:
+    Args:
+        connection: librdkafka's properties.
+        topic: The dead letters.
+        ranges: Of the source, one for each partition.
+        since: When the first records of the ranges arrived, in milliseconds since 1970; None to read the whole topic.
+    """
+
+    def __init__(
+        self, connection: Mapping[str, str], topic: str, ranges: Sequence[Range], since: int | None = None
+    ) -> None:
         self.topic, self.foreign, self.first_foreign, self.begins, self.read_at = topic, 0, "", 0, 0.0
         self._ranges = {each.partition: each for each in ranges}
+        self._since = since
         self._letters = _table([])
         self._consumer = _consumer(connection)
         self._next: dict[int, int] = {}
@@ -320,10 +380,18 @@ class _DeadLetters:
             numbers = _partitions(self._consumer, self.topic)
             for number in numbers:
                 where = TopicPartition(self.topic, number)
-                first, _ = _asked(self.topic, lambda: self._consumer.get_watermark_offsets(where, timeout=_SECONDS))  # noqa: B023 - called at once
-                self._next[number] = first
-                self.begins += first
+                first, end = _asked(self.topic, lambda: self._consumer.get_watermark_offsets(where, timeout=_SECONDS))  # noqa: B023 - called at once
+                self._next[number] = max(first, self._begin(number, end))
+                self.begins += first if self._next[number] == first else 0
         return self._next
+
+    def _begin(self, number: int, end: int) -> int:
+        """The offset of the first letter that can be about the ranges."""
+        if self._since is None:
+            return 0
+        asked = [TopicPartition(self.topic, number, self._since - _CLOCKS_DIFFER_MS)]
+        [found] = _asked(self.topic, lambda: self._consumer.offsets_for_times(asked, timeout=_SECONDS))
+        return end if found.offset < 0 else int(found.offset)
 
     def _letter(self, message: Message) -> tuple[int, int, int | None] | None:
         try:

@@ -1,0 +1,101 @@
+"""Kills, older savepoints and other people's mistakes, on real engines under way: each offset is there exactly once.
+
+`benchmarks/chaos` does the same with hundreds of kills.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from chaos import faults, schedule
+from chaos.arena import BRONZE, BUSY_SECONDS, Arena
+from lakehouse_contract.commits import FLINK_JOB_ID, RECOVERY_TAG
+from lakehouse_operator.local.flink_rest import FlinkRest
+
+SEED = 20
+KILLS = 30
+DEADLINE_SECONDS = 1800
+
+
+@pytest.fixture
+def under_fire(arena: Arena) -> Iterator[Arena]:
+    """The arena with events flowing."""
+    arena.begin()
+    arena.until_well()
+    yield arena
+    if arena.events is not None:
+        arena.events.finish()
+        arena.events = None
+
+
+def everything_is_there(arena: Arena, *, with_silver: bool = False) -> None:
+    """What Kafka itself says, by `lakehouse verify`, and what the oracle says that shares no code with it."""
+    arena.settle()
+    verdict = arena.verify()
+    assert (verdict.outcome, verdict.findings) == ("proven", ())
+    assert [check.report() for check in arena.judge(with_silver=with_silver) if not check.passed] == []
+
+
+@pytest.mark.timeout(DEADLINE_SECONDS)
+def test_kills_at_every_point_lose_nothing_and_double_nothing(under_fire: Arena) -> None:
+    plan = schedule.make(SEED, KILLS, ())
+    tally = faults.carry_out(under_fire, plan)
+    assert sum(tally.kills.values()) >= KILLS, tally
+    assert set(tally.kills) == set(schedule.VICTIMS)
+    faults.lock_catalog(under_fire, 2 * BUSY_SECONDS)  # commits fail, and the job with them
+    under_fire.until_well()
+    everything_is_there(under_fire, with_silver=not under_fire.rewound)
+
+
+@pytest.mark.timeout(DEADLINE_SECONDS)
+def test_iceberg_10892_a_rewind_to_an_older_savepoint_takes_bronze_back_and_loses_nothing(under_fire: Arena) -> None:
+    faults.change(under_fire)  # other settings, and a savepoint of the old ones
+    under_fire.until_well()
+    name = faults.rewind(under_fire)
+    under_fire.until_well()
+    point = next(each for each in under_fire.status["recoveryPoints"] if each["name"] == name)
+    assert restored_from(under_fire) == point["path"]
+    with under_fire.bronze() as table:
+        discarded = [ref.snapshot_id for tag, ref in table.refs().items() if tag.startswith("discarded-")]
+        line = [snapshot.snapshot_id for snapshot in ancestors(table)]
+        assert int(point["bronzeSnapshot"]) in line
+        assert discarded
+        assert not set(discarded) & set(line)
+    everything_is_there(under_fire)
+
+
+@pytest.mark.timeout(DEADLINE_SECONDS)
+def test_iceberg_5846_expiry_keeps_what_the_stream_and_its_recovery_points_need(under_fire: Arena) -> None:
+    faults.change(under_fire)  # leaves a recovery point
+    under_fire.until_well()
+    before = faults.snapshots(under_fire)
+    result = under_fire.upkeep()
+    under_fire.until_well()
+    kept = faults.snapshots(under_fire)
+    [bronze] = [each for each in result["tables"] if each["table"] == BRONZE]
+    assert bronze["expired"]["snapshots"] > 0
+    assert before - kept, "something was removed"
+    with under_fire.bronze() as table:
+        points = {ref.snapshot_id for tag, ref in table.refs().items() if tag.startswith(RECOVERY_TAG)}
+        line = list(ancestors(table))
+        assert points <= {snapshot.snapshot_id for snapshot in line}, "the way back to each point is unbroken"
+        assert any(snapshot.summary and FLINK_JOB_ID in snapshot.summary.additional_properties for snapshot in line)
+    faults.kill_flink(under_fire)  # what is restored now looks for its last commit in the table
+    faults.rewind(under_fire)
+    under_fire.until_well()
+    everything_is_there(under_fire)
+
+
+def ancestors(table):  # type: ignore[no-untyped-def]
+    """The snapshots of main, newest first."""
+    snapshot = table.current_snapshot()
+    while snapshot is not None:
+        yield snapshot
+        snapshot = table.snapshot_by_id(snapshot.parent_snapshot_id) if snapshot.parent_snapshot_id else None
+
+
+def restored_from(arena: Arena) -> str | None:
+    """The path that the running job was started from."""
+    rest: FlinkRest = arena.rest
+    restored = rest.get(f"/jobs/{arena.running_job()}/checkpoints")["latest"]["restored"]
+    return str(restored["external_path"]) if restored else None
