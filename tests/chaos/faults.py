@@ -76,7 +76,7 @@ def _kill(arena: Arena, fault: Kill, tally: Tally) -> tuple[int, ...]:
             killed = [_shoot(arena, victim) for victim in fault.victims]
             hit = was_hit()
         tally.kills.update(victim for victim, record in zip(fault.victims, killed, strict=True) if record)
-        if hit:
+        if hit and killed[0] is not None:
             return tuple(record.process.pid for record in killed if record)
         tally.missed[fault.name] += 1
         arena.until_well(*(record.process.pid for record in killed if record))
@@ -124,18 +124,18 @@ def _at_point(arena: Arena, fault: Kill) -> Iterator[Callable[[], bool]]:
 def _between_commits(arena: Arena) -> Iterator[Callable[[], bool]]:
     """The dead letters of a checkpoint are committed, its rows are written, and the table can't move."""
     with closing(LiveCount(arena.world.bootstrap_servers, arena.pipeline.dead_letter_topic)) as letters:
-        known = -1
-        while known != (known := letters.now()) or known == 0:
-            time.sleep(0.05)
+        letters.now()
+        moved = arena.locations()[BRONZE]
+        _spin(lambda: arena.locations()[BRONZE] != moved, "a commit")
+        # Right after one commit, so that the next checkpoint is the one that meets the lock.
         with locked(arena):
-            location, checkpoint = arena.locations()[BRONZE], arena.completed_checkpoint()
-            known = letters.now()
+            location, checkpoint, known = arena.locations()[BRONZE], arena.completed_checkpoint(), letters.now()
 
             def is_between() -> bool:
                 return (
-                    letters.now() > known
+                    bool(arena.unreferenced_metadata(BRONZE))
+                    and letters.now() > known
                     and arena.completed_checkpoint() > checkpoint
-                    and bool(arena.unreferenced_metadata(BRONZE))
                 )
 
             _spin(is_between, "dead letters without their rows")

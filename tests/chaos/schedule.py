@@ -84,6 +84,8 @@ DISTURBANCES: Final[Sequence[Disturbance]] = ("catalogLock", "change", "upkeep",
 KILLS_BETWEEN_DISTURBANCES = 5
 LONGEST_WAIT_SECONDS = 2.5
 """A few checkpoint intervals: any phase of one is hit."""
+DRIVER_SECONDS = 12.0
+"""About as long as a batch run takes."""
 ON_STORE: Final[Sequence[Disturbance]] = (*DISTURBANCES, "storeFaults")
 """Those of a stream whose tables are on an object store."""
 LOCK_SECONDS = (1.0, 8.0)
@@ -105,7 +107,8 @@ def _faults(rng: random.Random, kills: int, wanted: Sequence[Disturbance]) -> It
     due = KILLS_BETWEEN_DISTURBANCES
     while killed < kills:
         victims, point = next(deck)
-        wait = round(rng.uniform(0.0, LONGEST_WAIT_SECONDS), 3) if point == "anytime" else 0.0
+        longest = DRIVER_SECONDS if victims[0] == "sparkDriver" else LONGEST_WAIT_SECONDS
+        wait = round(rng.uniform(0.0, longest), 3) if point == "anytime" else 0.0
         yield Kill(victims, point, wait)
         killed += len(victims)
         if wanted and killed >= due:

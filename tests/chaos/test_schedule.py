@@ -6,6 +6,7 @@ import pytest
 
 from chaos.schedule import (
     DISTURBANCES,
+    DRIVER_SECONDS,
     KILLS,
     LOCK_SECONDS,
     LONGEST_WAIT_SECONDS,
@@ -47,6 +48,8 @@ def test_disturbances_come_between_kills_each_before_any_comes_again() -> None:
 def test_waits_and_locks_stay_within_their_bounds() -> None:
     for fault in make(5, 300, ON_STORE):
         match fault:
+            case Kill(victims=("sparkDriver",), point="anytime"):
+                assert 0 <= fault.seconds <= DRIVER_SECONDS
             case Kill(point="anytime"):
                 assert 0 <= fault.seconds <= LONGEST_WAIT_SECONDS
             case Disturb(what="catalogLock" | "storeFaults"):

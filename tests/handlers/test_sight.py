@@ -20,6 +20,7 @@ from lakehouse_operator.handlers.tender import Tender
 from lakehouse_operator.observation import clients
 from lakehouse_operator.observation.observe import Look, Observer
 from lakehouse_operator.planning.observed import Observation
+from lakehouse_operator.tables.move import MoveRefused
 
 NAMESPACE = "one"
 KEY = (NAMESPACE, NAME)
@@ -125,6 +126,20 @@ async def test_a_secret_that_is_no_text_is_named_without_its_value(
     message = (await observing(actors))["message"]
     assert "the key password of Secret kafka holds no UTF-8 text" in message
     assert "xff" not in message
+
+
+async def test_a_catalog_that_fails_while_a_table_is_moved_is_told_by_the_kind_of_its_error_alone(
+    cluster: FakeCluster, actors: Actors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Observer, "observe", lambda *_: Observation())
+    monkeypatch.setattr(Observer, "catalog", broken)
+    await actors.create_pipeline()
+    gathered = await gather(cluster, NAMESPACE, NAME, datetime(2026, 1, 1, tzinfo=UTC))
+    sight = Sight(cluster, ("*",))
+    await sight.observe(gathered.seen)
+    with pytest.raises(MoveRefused, match=r"^a table can't be moved now: DriverMissing$") as caught:
+        await sight.tables(gathered.seen).tag("bronze.events", "recovery-x", 1)
+    assert caught.value.__suppress_context__
 
 
 # --- what never answers

@@ -150,6 +150,11 @@ class Sight:
                 await self._call(key, look, lambda: work(catalog()))
             except TimeoutError as error:
                 raise MoveRefused(f"a table can't be moved now: {self._no_answer}") from error
+            except MoveRefused:
+                raise
+            except Exception as error:  # noqa: BLE001 - a catalog that is locked, or was written meanwhile, is no fault of ours
+                # As above: what a driver says is told to nobody.
+                raise MoveRefused(f"a table can't be moved now: {type(error).__name__}") from None
 
         return PipelineTables(move)
 
