@@ -18,6 +18,8 @@ _UNREACHABLE = (
     "org.apache.iceberg.exceptions.ServiceFailureException",
     "org.apache.hadoop.net.ConnectTimeoutException",
 )
+_STORE_FAILED = re.compile(r"software\.amazon\.awssdk\..*\(Service: \w+, Status Code: (?:5\d\d|429)\b")
+"""What an object store says that is overloaded or broken, and not of what it was asked."""
 _OUT_OF_MEMORY = (
     "java.lang.OutOfMemoryError",
     "(JVM OOM)",  # of an executor (Spark's ExecutorPodsLifecycleManager)
@@ -33,7 +35,7 @@ def unreachable(trace: str) -> str | None:
         trace: The text of an exception that came from the JVM, with Java's stack trace.
     """
     for line in reversed(_EXCEPTION.findall(trace)):
-        if line.startswith(_UNREACHABLE):
+        if line.startswith(_UNREACHABLE) or _STORE_FAILED.match(line):
             return re.sub(r"^(?:[a-z_$][\w$]*\.)+", "", line)
     return None
 

@@ -20,11 +20,12 @@ from pyiceberg.table import Table
 
 from chaos import store as stores
 from chaos.store import Store
+from lakehouse_contract.commits import FLINK_JOB_ID, FLINK_MAX_COMMITTED_CHECKPOINT_ID
 from lakehouse_contract.decoding import to_json
 from lakehouse_contract.settings import CompactionSettings, ExpirySettings, RunSettings
 from lakehouse_operator.cluster.errors import NotFound
 from lakehouse_operator.cluster.kinds import LAKEHOUSE_PIPELINE, LAKEHOUSE_RUN
-from lakehouse_operator.local import spark
+from lakehouse_operator.local import ports, spark
 from lakehouse_operator.local import world as worlds
 from lakehouse_operator.local.directory import WorldDirectory
 from lakehouse_operator.local.engines import Engines
@@ -56,6 +57,7 @@ EVENTS_A_SECOND = 120.0
 FIRST_MS = 1_769_817_600_000
 """Events begin with the last day of January 2026."""
 _PATIENCE_SECONDS = 300.0
+_LOOK_SECONDS = 0.2
 _RUNNING = ("Running", "Soaking")
 _QUICK: dict[str, Any] = {
     "interval": "1s",
@@ -181,14 +183,20 @@ class Arena:
         with self.tables() as tables:
             yield tables.load_table(BRONZE)
 
-    def head_at(self) -> float:
-        """When bronze got its newest commit, in seconds since 1970; 0 before the first, or while it can't be read."""
+    def committed(self, job: str) -> int:
+        """The newest checkpoint of a job whose rows are in bronze; 0 where there is none, or it can't be read now."""
         try:
             with self.bronze() as table:
                 snapshot = table.current_snapshot()
-                return snapshot.timestamp_ms / 1000 if snapshot else 0.0
+                while snapshot is not None:
+                    told = snapshot.summary.additional_properties if snapshot.summary else {}
+                    if FLINK_JOB_ID in told:
+                        return int(told[FLINK_MAX_COMMITTED_CHECKPOINT_ID]) if told[FLINK_JOB_ID] == job else 0
+                    parent = snapshot.parent_snapshot_id
+                    snapshot = table.snapshot_by_id(parent) if parent is not None else None
         except (NoSuchTableError, OSError):
-            return 0.0
+            pass
+        return 0
 
     def locations(self) -> dict[str, str]:
         """The metadata file of each table that the catalog calls current."""
@@ -289,19 +297,26 @@ class Arena:
         while not condition():
             if time.monotonic() > deadline:
                 raise Broken(f"not within {seconds:g} s: {what}\n{self.status}\n{self._log('operator')}")
-            time.sleep(0.1)
+            time.sleep(_LOOK_SECONDS)
 
     def until_well(self, *killed: int) -> None:
-        """Wait until everything that was killed is there again, all tasks run, and bronze has got rows since."""
+        """Wait until all that was killed is there again, all tasks run, and bronze has rows that were read since."""
 
         def all_there() -> bool:
             records = [self.process(name) for name in ("kafka", "flink-jobmanager", "flink-taskmanager")]
             there = all(each is not None and each.process.pid not in killed for each in records)
-            return there and self.running_job() is not None
+            host, _, port = self.world.bootstrap_servers.rpartition(":")
+            return there and ports.listening(host, int(port)) and self.running_job() is not None
 
         self.until(all_there, "all processes are there and all tasks run")
-        since = time.time()  # noqa: TID251 - Iceberg's snapshots carry the wall clock
-        self.until(lambda: self.head_at() > since, "bronze gets rows")
+        reached = self.completed_checkpoint()
+
+        def goes_on() -> bool:
+            # The one after the newest may have begun before all was there.
+            job = self.running_job()
+            return job is not None and self.committed(job) > reached + 1
+
+        self.until(goes_on, "bronze gets rows")
 
     def _log(self, name: str) -> str:
         log = self.directory.logs / f"{name}.log"
@@ -336,12 +351,24 @@ class Arena:
         self.until(lambda: topics.committed(group, TOPIC) == topics.ends(TOPIC), "bronze has read everything")
         self.until(lambda: not self.unfinished_runs(), "no run is left")
 
+    def catch_up_silver(self) -> None:
+        """Let silver take all that bronze holds."""
+        run = self.run_silver()
+        self.until(lambda: not self.unfinished_runs(), "silver has caught up")
+        if self.phase(run) != "Succeeded":
+            raise Broken(f"silver's run {run} is {self.phase(run)}")
+
     def verify(self) -> Verdict:
-        """What `lakehouse verify` says about all offsets."""
+        """What `lakehouse verify` says about all offsets; it looks again for what is being committed."""
         return verify(Look(settings=bronze_settings(self.pipeline)), Asked(), grace=60.0)
 
     def judge(self, *, with_silver: bool) -> Sequence[Check]:
-        """What the oracle says about bronze and the dead letters, over all offsets, and about silver if asked for."""
+        """What the oracle says about bronze and the dead letters, over all offsets, and about silver if asked for.
+
+        The stream must have settled, and have been verified: then everything is committed.
+        """
+        if with_silver:
+            self.catch_up_silver()
         connection = {"bootstrap.servers": self.world.bootstrap_servers}
         letters = read_dead_letters(connection, self.pipeline.dead_letter_topic)
         with self.tables() as tables, oracle.connect() as database:

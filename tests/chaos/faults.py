@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from chaos.arena import BRONZE, NAME, SILVER, Arena, Broken
+from chaos.arena import BRONZE, NAME, Arena, Broken
 from chaos.schedule import Disturb, Fault, Kill, Victim
 from chaos.store import Mood
 from lakehouse_operator.local.processes import Record
@@ -145,21 +145,20 @@ def _between_commits(arena: Arena) -> Iterator[Callable[[], bool]]:
 @contextmanager
 def _amid_tables(arena: Arena, *, moved: bool) -> Iterator[Callable[[], bool]]:
     """Of a silver run no table has moved, though its files are there; or the first one has and the others can't."""
-    before = {table: location for table, location in arena.locations().items() if table in SILVER}
 
     def now() -> dict[str, str]:
-        return {table: location for table, location in arena.locations().items() if table in SILVER}
+        return {table: location for table, location in arena.locations().items() if table.startswith("silver.")}
 
     def is_over() -> bool:
         return arena.driver() is None
 
+    before, files = now(), arena.data_files("silver")
     if moved:
         _spin(lambda: _differs(before, now()) or is_over(), "a silver table moves")
         with locked(arena):
             after = now()
-            yield lambda: 0 < len(_differs(before, after)) < len(SILVER) and now() == after
+            yield lambda: 0 < len(_differs(before, after)) < len(after) and now() == after
         return
-    files = arena.data_files("silver")
     _spin(lambda: arena.data_files("silver") > files or is_over(), "silver writes files")
     with locked(arena):
         after = now()

@@ -67,19 +67,19 @@ KILLS: Final[Sequence[tuple[tuple[Victim, ...], Point]]] = (
     (("taskManager",), "checkpoint"),
     (("taskManager",), "commit"),
     (("taskManager",), "betweenCommits"),
-    (("taskManager",), "betweenCommits"),
     (("broker",), "anytime"),
     (("broker",), "checkpoint"),
     (("broker",), "commit"),
     (("taskManager", "broker"), "anytime"),
     (("taskManager", "broker"), "checkpoint"),
+    (("taskManager", "broker"), "betweenCommits"),
     (("jobManager",), "betweenCommits"),
-    (("jobManager", "taskManager"), "checkpoint"),
+    (("jobManager", "taskManager", "broker"), "checkpoint"),
     (("sparkDriver",), "anytime"),
     (("sparkDriver",), "beforeTables"),
     (("sparkDriver",), "betweenTables"),
 )
-"""One round of kills: every point, those that are quick to recover from more often."""
+"""One round of kills: every point; what a lost machine takes with it goes together."""
 DISTURBANCES: Final[Sequence[Disturbance]] = ("catalogLock", "change", "upkeep", "rewind")
 KILLS_BETWEEN_DISTURBANCES = 5
 LONGEST_WAIT_SECONDS = 2.5

@@ -48,41 +48,37 @@ def test_kills_at_every_point_lose_nothing_and_double_nothing(under_fire: Arena)
 
 
 @pytest.mark.timeout(DEADLINE_SECONDS)
-def test_iceberg_10892_a_rewind_to_an_older_savepoint_takes_bronze_back_and_loses_nothing(under_fire: Arena) -> None:
-    faults.change(under_fire)  # other settings, and a savepoint of the old ones
+def test_iceberg_5846_and_10892_expiry_keeps_what_restarts_and_rewinds_need_and_bronze_goes_back_with_the_stream(
+    under_fire: Arena,
+) -> None:
+    faults.change(under_fire)  # goes on with other settings, and leaves a savepoint
     under_fire.until_well()
+    faults.change(under_fire)
+    under_fire.until_well()
+
+    before = faults.snapshots(under_fire)
+    result = under_fire.upkeep()
+    [bronze] = [each for each in result["tables"] if each["table"] == BRONZE]
+    assert bronze["expired"]["snapshots"] > 0
+    assert before - faults.snapshots(under_fire)
+    with under_fire.bronze() as table:
+        points = {ref.snapshot_id for tag, ref in table.refs().items() if tag.startswith(RECOVERY_TAG)}
+        line = list(ancestors(table))
+        assert points
+        assert points <= {snapshot.snapshot_id for snapshot in line}, "the way back to each point is unbroken"
+        assert any(FLINK_JOB_ID in snapshot.summary.additional_properties for snapshot in line if snapshot.summary)
+    faults.kill_flink(under_fire)  # what is restored now looks for its last commit in the table
+
     name = faults.rewind(under_fire)
     under_fire.until_well()
     point = next(each for each in under_fire.status["recoveryPoints"] if each["name"] == name)
     assert restored_from(under_fire) == point["path"]
     with under_fire.bronze() as table:
-        discarded = [ref.snapshot_id for tag, ref in table.refs().items() if tag.startswith("discarded-")]
         line = [snapshot.snapshot_id for snapshot in ancestors(table)]
+        discarded = {ref.snapshot_id for tag, ref in table.refs().items() if tag.startswith("discarded-")}
         assert int(point["bronzeSnapshot"]) in line
         assert discarded
-        assert not set(discarded) & set(line)
-    everything_is_there(under_fire)
-
-
-@pytest.mark.timeout(DEADLINE_SECONDS)
-def test_iceberg_5846_expiry_keeps_what_the_stream_and_its_recovery_points_need(under_fire: Arena) -> None:
-    faults.change(under_fire)  # leaves a recovery point
-    under_fire.until_well()
-    before = faults.snapshots(under_fire)
-    result = under_fire.upkeep()
-    under_fire.until_well()
-    kept = faults.snapshots(under_fire)
-    [bronze] = [each for each in result["tables"] if each["table"] == BRONZE]
-    assert bronze["expired"]["snapshots"] > 0
-    assert before - kept, "something was removed"
-    with under_fire.bronze() as table:
-        points = {ref.snapshot_id for tag, ref in table.refs().items() if tag.startswith(RECOVERY_TAG)}
-        line = list(ancestors(table))
-        assert points <= {snapshot.snapshot_id for snapshot in line}, "the way back to each point is unbroken"
-        assert any(snapshot.summary and FLINK_JOB_ID in snapshot.summary.additional_properties for snapshot in line)
-    faults.kill_flink(under_fire)  # what is restored now looks for its last commit in the table
-    faults.rewind(under_fire)
-    under_fire.until_well()
+        assert not discarded & set(line)
     everything_is_there(under_fire)
 
 

@@ -139,6 +139,9 @@ def _properties(data: Path, port: int, controller_port: int) -> str:
         "share.coordinator.state.topic.replication.factor": "1",
         "share.coordinator.state.topic.min.isr": "1",
         "group.initial.rebalance.delay.ms": "0",
+        # A broker that was killed comes back once the session is over that it left behind: 9 seconds by default.
+        "broker.heartbeat.interval.ms": "1000",
+        "broker.session.timeout.ms": "4000",
         "auto.create.topics.enable": "false",
         # Topics with a simulated clock: "too old" by the real clock must not mean deleted or refused.
         "log.retention.ms": "-1",
