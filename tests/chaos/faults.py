@@ -23,7 +23,7 @@ from lakehouse_operator.local.topics import LiveCount
 _PROCESSES: dict[Victim, str] = {
     "taskManager": "flink-taskmanager", "jobManager": "flink-jobmanager", "broker": "kafka"
 }  # fmt: skip
-_POINT_SECONDS = 120.0
+_POINT_SECONDS = 400.0
 _LOOK_SECONDS = 0.005
 _TRIES = 3
 MOODS: Final[Sequence[Mood]] = ("unavailable", "broken", "forgetful", "silent", "moody")
@@ -77,10 +77,30 @@ def _kill(arena: Arena, fault: Kill, tally: Tally) -> tuple[int, ...]:
             hit = was_hit()
         tally.kills.update(victim for victim, record in zip(fault.victims, killed, strict=True) if record)
         if hit and killed[0] is not None:
-            return tuple(record.process.pid for record in killed if record)
+            return (*(record.process.pid for record in killed if record), *_kill_again(arena, fault, tally))
         tally.missed[fault.name] += 1
         arena.until_well(*(record.process.pid for record in killed if record))
     raise Broken(f"{fault.name} was never met in {_TRIES} tries")
+
+
+def _kill_again(arena: Arena, fault: Kill, tally: Tally) -> Iterator[int]:
+    """Kill what has been started again, as often as the fault says."""
+    for pause in fault.again:
+        for victim in fault.victims:
+            _until_driver(arena) if victim == "sparkDriver" else _until_process(arena, victim)
+        time.sleep(pause)
+        for victim in fault.victims:
+            if record := _shoot(arena, victim):
+                tally.kills[victim] += 1
+                yield record.process.pid
+
+
+def _until_process(arena: Arena, victim: Victim) -> None:
+    deadline = time.monotonic() + _POINT_SECONDS
+    while arena.process(_PROCESSES[victim]) is None:
+        if time.monotonic() > deadline:
+            raise Broken(f"no {victim} was started again")
+        time.sleep(0.05)
 
 
 def _shoot(arena: Arena, victim: Victim) -> Record | None:
@@ -245,7 +265,7 @@ def upset_store(arena: Arena, seconds: float) -> None:
 
 def change(arena: Arena) -> None:
     """Stop the stream with a savepoint and let it go on with other settings."""
-    before = arena.status["stream"]
+    revision, job = arena.status["stream"]["revision"], arena.running_job()
     bronze = arena.spec["spec"]["bronze"]
     wider = bronze.get("parallelism", 1) == 1
     arena.apply(
@@ -270,7 +290,7 @@ def rewind(arena: Arena) -> str:
         arena.until_well()
         return rewind(arena)
     point = proven[min(OLDER_THAN_NEWEST, len(proven)) - 1]
-    before = arena.status["stream"]["jobId"]
+    before = arena.running_job()
     arena.restore(point["name"])
     arena.until(
         lambda: (
@@ -287,6 +307,6 @@ def snapshots(arena: Arena) -> set[int]:
         return {each.snapshot_id for each in table.snapshots()}
 
 
-def _is_another_job(arena: Arena, before: str) -> bool:
-    stream = arena.status["stream"]
-    return stream.get("jobId") not in (None, before) and stream["state"] in ("Running", "Soaking")
+def _is_another_job(arena: Arena, before: str | None) -> bool:
+    runs = arena.status["stream"]["state"] in ("Running", "Soaking")
+    return runs and arena.running_job() not in (None, before)

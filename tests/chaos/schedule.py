@@ -28,16 +28,24 @@ class Kill:
             a checkpoint are committed, its rows are written, and the table has not moved. `beforeTables`: a batch run
             has written its first table's files, and no table has moved. `betweenTables`: its first table has moved.
         seconds: See `anytime`.
+        again: The same victims once more, each time so many seconds after they have been started again: while they
+            still come up, or restore, or have just begun to work.
     """
 
     victims: tuple[Victim, ...]
     point: Point = "anytime"
     seconds: float = 0.0
+    again: tuple[float, ...] = ()
 
     @property
     def name(self) -> str:
-        """How reports call it, such as `taskManager+broker@commit`."""
-        return f"{'+'.join(self.victims)}@{self.point}"
+        """How reports call it, such as `taskManager+broker@commit`, or `broker@anytime x3`."""
+        return f"{'+'.join(self.victims)}@{self.point}{f' x{1 + len(self.again)}' if self.again else ''}"
+
+    @property
+    def kills(self) -> int:
+        """How many processes it kills."""
+        return len(self.victims) * (1 + len(self.again))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,30 +70,30 @@ class Disturb:
 
 Fault = Kill | Disturb
 
-KILLS: Final[Sequence[tuple[tuple[Victim, ...], Point]]] = (
-    (("taskManager",), "anytime"),
-    (("taskManager",), "checkpoint"),
-    (("taskManager",), "commit"),
-    (("taskManager",), "betweenCommits"),
-    (("broker",), "anytime"),
-    (("broker",), "checkpoint"),
-    (("broker",), "commit"),
-    (("taskManager", "broker"), "anytime"),
-    (("taskManager", "broker"), "checkpoint"),
-    (("taskManager", "broker"), "betweenCommits"),
-    (("jobManager",), "betweenCommits"),
-    (("jobManager", "taskManager", "broker"), "checkpoint"),
-    (("sparkDriver",), "anytime"),
-    (("sparkDriver",), "beforeTables"),
-    (("sparkDriver",), "betweenTables"),
+KILLS: Final[Sequence[tuple[tuple[Victim, ...], Point, int]]] = (
+    (("taskManager",), "anytime", 4),
+    (("taskManager",), "checkpoint", 0),
+    (("taskManager",), "commit", 1),
+    (("taskManager",), "betweenCommits", 0),
+    (("broker",), "anytime", 3),
+    (("broker",), "commit", 0),
+    (("taskManager", "broker"), "checkpoint", 1),
+    (("taskManager", "broker"), "betweenCommits", 0),
+    (("jobManager",), "betweenCommits", 0),
+    (("jobManager", "taskManager", "broker"), "checkpoint", 0),
+    (("sparkDriver",), "anytime", 3),
+    (("sparkDriver",), "beforeTables", 0),
+    (("sparkDriver",), "betweenTables", 0),
 )
-"""One round of kills: every point; what a lost machine takes with it goes together."""
+"""One round of kills: whom, when, and how often again. What a lost machine takes with it goes together."""
 DISTURBANCES: Final[Sequence[Disturbance]] = ("catalogLock", "change", "upkeep", "rewind")
 KILLS_BETWEEN_DISTURBANCES = 5
 LONGEST_WAIT_SECONDS = 2.5
 """A few checkpoint intervals: any phase of one is hit."""
-DRIVER_SECONDS = 12.0
-"""About as long as a batch run takes."""
+AGAIN_SECONDS = (0.5, 5.0)
+"""From a process that starts up to one that has just begun to work."""
+DRIVER_SECONDS = 8.0
+"""Most of a batch run, from its start."""
 ON_STORE: Final[Sequence[Disturbance]] = (*DISTURBANCES, "storeFaults")
 """Those of a stream whose tables are on an object store."""
 LOCK_SECONDS = (1.0, 8.0)
@@ -106,11 +114,13 @@ def _faults(rng: random.Random, kills: int, wanted: Sequence[Disturbance]) -> It
     killed = 0
     due = KILLS_BETWEEN_DISTURBANCES
     while killed < kills:
-        victims, point = next(deck)
+        victims, point, times = next(deck)
         longest = DRIVER_SECONDS if victims[0] == "sparkDriver" else LONGEST_WAIT_SECONDS
         wait = round(rng.uniform(0.0, longest), 3) if point == "anytime" else 0.0
-        yield Kill(victims, point, wait)
-        killed += len(victims)
+        again = tuple(round(rng.uniform(*AGAIN_SECONDS), 3) for _ in range(times))
+        fault = Kill(victims, point, wait, again)
+        yield fault
+        killed += fault.kills
         if wanted and killed >= due:
             due += KILLS_BETWEEN_DISTURBANCES
             what = next(disturbances)
@@ -126,4 +136,5 @@ def _deck(rng: random.Random, cards: Sequence[T]) -> Iterator[T]:
 
 def count(faults: Sequence[Fault]) -> Counter[Victim]:
     """How many processes of each kind are killed."""
-    return Counter(victim for fault in faults if isinstance(fault, Kill) for victim in fault.victims)
+    kills = [fault for fault in faults if isinstance(fault, Kill)]
+    return Counter(victim for fault in kills for victim in fault.victims * (1 + len(fault.again)))

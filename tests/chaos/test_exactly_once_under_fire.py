@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from chaos import faults, schedule
-from chaos.arena import BRONZE, BUSY_SECONDS, Arena
+from chaos.arena import BRONZE, BUSY_SECONDS, Arena, prove
 from lakehouse_contract.commits import FLINK_JOB_ID, RECOVERY_TAG
 from lakehouse_operator.local.flink_rest import FlinkRest
 
@@ -28,14 +28,6 @@ def under_fire(arena: Arena) -> Iterator[Arena]:
         arena.events = None
 
 
-def everything_is_there(arena: Arena, *, with_silver: bool = False) -> None:
-    """What Kafka itself says, by `lakehouse verify`, and what the oracle says that shares no code with it."""
-    arena.settle()
-    verdict = arena.verify()
-    assert (verdict.outcome, verdict.findings) == ("proven", ())
-    assert [check.report() for check in arena.judge(with_silver=with_silver) if not check.passed] == []
-
-
 @pytest.mark.timeout(DEADLINE_SECONDS)
 def test_kills_at_every_point_lose_nothing_and_double_nothing(under_fire: Arena) -> None:
     plan = schedule.make(SEED, KILLS, ())
@@ -44,7 +36,7 @@ def test_kills_at_every_point_lose_nothing_and_double_nothing(under_fire: Arena)
     assert set(tally.kills) == set(schedule.VICTIMS)
     faults.lock_catalog(under_fire, 2 * BUSY_SECONDS)  # commits fail, and the job with them
     under_fire.until_well()
-    everything_is_there(under_fire, with_silver=not under_fire.rewound)
+    prove(under_fire, with_silver=not under_fire.rewound)
 
 
 @pytest.mark.timeout(DEADLINE_SECONDS)
@@ -79,7 +71,7 @@ def test_iceberg_5846_and_10892_expiry_keeps_what_restarts_and_rewinds_need_and_
         assert int(point["bronzeSnapshot"]) in line
         assert discarded
         assert not discarded & set(line)
-    everything_is_there(under_fire)
+    prove(under_fire)
 
 
 def ancestors(table):  # type: ignore[no-untyped-def]

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from chaos import faults, store
-from chaos.arena import Arena
-from chaos.test_exactly_once_under_fire import everything_is_there
+from chaos.arena import Arena, prove
 from lakehouse_operator.local.directory import WorldDirectory
 from lakehouse_operator.local.processes import Processes
 
@@ -40,4 +39,4 @@ def test_a_store_that_fails_in_every_way_loses_nothing_and_doubles_nothing(on_s3
     on_s3.until_well()
     assert on_s3.store is not None
     assert set(on_s3.store.met) >= {"unavailable", "broken", "forgetful", "silent"}, "every fault met a request"
-    everything_is_there(on_s3, with_silver=True)
+    prove(on_s3, with_silver=True)
