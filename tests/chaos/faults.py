@@ -273,11 +273,7 @@ def change(arena: Arena) -> None:
         compression="zstd" if wider else "snappy", idleTimeout="5s" if wider else "30s",
     )  # fmt: skip
     arena.until(
-        lambda: (
-            (now := arena.status["stream"])["revision"] != before["revision"]
-            and now["jobId"] not in (None, before["jobId"])
-            and now["state"] in ("Running", "Soaking")
-        ),
+        lambda: arena.status["stream"]["revision"] != revision and _is_another_job(arena, job),
         "the changed stream runs",
     )
 
