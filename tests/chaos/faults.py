@@ -288,12 +288,7 @@ def rewind(arena: Arena) -> str:
     point = proven[min(OLDER_THAN_NEWEST, len(proven)) - 1]
     before = arena.running_job()
     arena.restore(point["name"])
-    arena.until(
-        lambda: (
-            (now := arena.status["stream"])["jobId"] not in (None, before) and now["state"] in ("Running", "Soaking")
-        ),
-        "the stream has gone back",
-    )
+    arena.until(lambda: _is_another_job(arena, before), "the stream has gone back")
     return str(point["name"])
 
 
