@@ -183,7 +183,7 @@ def lay_out(directory: Path) -> Engines:
     own = engines.find()
     laid = directory / ".lakehouse" / "engines"
     laid.mkdir(parents=True)
-    for name in ("jobs", ".venv"):
+    for name in ("jobs", ".venv", "examples"):
         (directory / name).symlink_to(own.root / name)
     for name in ("java", "kafka"):
         (laid / name).symlink_to(own.home / "engines" / name)
