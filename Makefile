@@ -60,6 +60,22 @@ generate: setup ## Make CRDs, reference pages and golden manifests anew; look at
 bench-bronze: setup ## Measure bronze: catch-up throughput, and where the time goes
 	.venv/flink/bin/python -W ignore -m benchmarks.bronze $(if $(EVENTS),--events '$(EVENTS)')
 
+.PHONY: bench-contenders
+bench-contenders: setup bench-jars ## Measure bronze against Spark's streams and Iceberg's Kafka Connect sink (EVENTS=1000000)
+	.venv/flink/bin/python -W ignore -m benchmarks.bronze.contenders $(if $(EVENTS),--events '$(EVENTS)')
+
+.PHONY: bench-latency
+bench-latency: setup bench-jars ## Measure how long an event takes into the table, for the same three (RATE=500)
+	.venv/flink/bin/python -W ignore -m benchmarks.bronze.latency $(if $(RATE),--rate '$(RATE)')
+
+.PHONY: bench-state
+bench-state: setup ## Measure bronze's state and its checkpoints (KEYS=10000000)
+	.venv/flink/bin/python -W ignore -m benchmarks.state $(if $(KEYS),--keys '$(KEYS)')
+
+.PHONY: bench-batch
+bench-batch: setup ## Measure silver, gold and backfills as the history grows (ROWS=2500 a day)
+	PYTHONPATH=.:jobs:operator .venv/spark/bin/python -W ignore -m benchmarks.batch $(if $(ROWS),--rows '$(ROWS)')
+
 .PHONY: bench-operator
 bench-operator: setup control-plane ## Measure the operator: latency, requests, CPU and memory (PIPELINES=1000)
 	$(BIN)/python -m benchmarks.operator $(if $(PIPELINES),--pipelines '$(PIPELINES)')
@@ -90,8 +106,13 @@ cluster-down: ## Remove the cluster
 setup: ## Get Java, uv, the Python environments and the jars (each target does so by itself)
 	@python="$$(setup/python.sh)" && exec "$$python" setup/prepare.py
 
+.PHONY: bench-jars
+bench-jars: setup ## Get the jars that only benchmarks need
+	@for set in kafka-connect spark-kafka; do \
+		$(BIN)/python setup/jars.py $$set --lock benchmarks/jars.lock --into .lakehouse/engines/$$set; done
+
 .PHONY: lock
-lock: setup ## Make uv.lock and jobs/jars.lock anew, after a change of versions (needs Maven)
+lock: setup ## Make uv.lock and the locks of the jars anew, after a change of versions (needs Maven)
 	"$$($(BIN)/python setup/uv.py)" lock
 	$(BIN)/python setup/lock_jars.py
 
@@ -104,4 +125,4 @@ clean: down cluster-down ## Remove environments, engines, the demo's data and th
 help: ## Print this
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+		/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

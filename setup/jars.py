@@ -35,6 +35,8 @@ from typing import IO, Any, Final
 
 MAVEN_CENTRAL: Final = "https://repo1.maven.org/maven2"
 LOCK_FILE: Final = Path(__file__).resolve().parent.parent / "jobs" / "jars.lock"
+BENCHMARK_LOCK_FILE: Final = LOCK_FILE.parent.parent / "benchmarks" / "jars.lock"
+"""What only benchmarks need; set-up does not get it."""
 LOCK_VERSION: Final = 1
 PLACED_FILE: Final = ".jars.json"
 """In a directory filled with ``--into``: which jars this script put there, so that it can take them away again."""

@@ -1,4 +1,6 @@
-"""Make ``jobs/jars.lock`` anew: ``python setup/lock_jars.py``. With ``--check``: does the lock fit what stands here?
+"""Make the locks of the jars anew: ``python setup/lock_jars.py``. With ``--check``: do they fit what stands here?
+
+``jobs/jars.lock`` is for everybody; ``benchmarks/jars.lock`` has what only benchmarks need.
 
 To raise a version, change it here, run this script with Maven (``mvn``) on the PATH, and commit the lock. Nothing else
 in the project needs Maven. All jars are downloaded into an empty directory, about 500 MB, and Maven refuses what does
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import Final
 from xml.sax.saxutils import escape
 
-from jars import LOCK_FILE, LOCK_VERSION, Jar, JarError, read_lock, sha256_of
+from jars import BENCHMARK_LOCK_FILE, LOCK_FILE, LOCK_VERSION, Jar, JarError, read_lock, sha256_of
 
 SETS: Final[Mapping[str, tuple[str, ...]]] = {
     # Into the `lib` of Flink. Hadoop's client is what Iceberg's Flink runtime needs even without HDFS.
@@ -56,7 +58,33 @@ SETS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The sets and what belongs to them, by ``group:artifact:version``."""
 
-WITH_DEPENDENCIES: Final = ("kafka", "flink-operator")
+BENCHMARK_SETS: Final[Mapping[str, tuple[str, ...]]] = {
+    # A worker of Kafka Connect with Iceberg's sink, which bronze is compared with. The sink's own dependencies leave
+    # out what it needs to write Parquet to a file system.
+    "kafka-connect": (
+        "org.apache.iceberg:iceberg-kafka-connect:1.12.0",
+        "org.apache.iceberg:iceberg-parquet:1.12.0",
+        "org.apache.kafka:connect-runtime:4.1.1",
+        "org.apache.kafka:connect-json:4.1.1",
+        "org.apache.hadoop:hadoop-client-api:3.4.2",
+        "org.apache.hadoop:hadoop-client-runtime:3.4.2",
+        "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3",
+        "org.xerial:sqlite-jdbc:3.50.3.0",
+    ),
+    # What Spark needs to read Kafka, beside its own jars. 4.1.1 is the newest 4.1 of which Maven Central has all.
+    "spark-kafka": (
+        "org.apache.spark:spark-sql-kafka-0-10_2.13:4.1.1",
+        "org.apache.spark:spark-token-provider-kafka-0-10_2.13:4.1.1",
+        "org.apache.kafka:kafka-clients:3.9.1",
+        "org.apache.commons:commons-pool2:2.12.1",
+    ),
+}
+"""The same for the benchmarks alone."""
+
+LOCKS: Final[Mapping[Path, Mapping[str, tuple[str, ...]]]] = {LOCK_FILE: SETS, BENCHMARK_LOCK_FILE: BENCHMARK_SETS}
+"""The lock files, and the sets of each."""
+
+WITH_DEPENDENCIES: Final = ("kafka", "flink-operator", "kafka-connect")
 """The sets that also get what their jars need at runtime. The others are made of jars that hold all they need."""
 
 RAISED: Final[Mapping[str, tuple[str, ...]]] = {
@@ -95,14 +123,17 @@ NOT_NEEDED: Final = (
     "commons-collections:commons-collections",
     "commons-digester:commons-digester",
     "commons-logging:commons-logging",
+    # A sink that writes Parquet calls nothing of ORC.
+    "org.apache.orc:orc-core",
+    "org.apache.orc:orc-shims",
 )
-"""Dependencies (``group:artifact``) that a broker never loads."""
+"""Dependencies (``group:artifact``) that nothing here ever loads."""
 
 
-def disagreements(jars: Sequence[Jar]) -> list[str]:
-    """Say where the lock and the declarations differ, as far as that can be told without Maven."""
+def disagreements(jars: Sequence[Jar], sets: Mapping[str, Sequence[str]] = SETS) -> list[str]:
+    """Say where a lock and the declarations of its sets differ, as far as that can be told without Maven."""
     found = []
-    for name, declared in SETS.items():
+    for name, declared in sets.items():
         locked = {jar.coordinates for jar in jars if name in jar.sets}
         found += [f"set {name}: {jar} is not in the lock" for jar in declared if jar not in locked]
         if name not in WITH_DEPENDENCIES:
@@ -115,18 +146,20 @@ def disagreements(jars: Sequence[Jar]) -> list[str]:
         ]
         found += [f"set {name}: {jar} is not needed" for jar in sorted(locked) if _without_version(jar) in NOT_NEEDED]
     known = {name for jar in jars for name in jar.sets}
-    return found + [f"set {name} is in the lock only" for name in sorted(known - set(SETS))]
+    return found + [f"set {name} is in the lock only" for name in sorted(known - set(sets))]
 
 
 def _without_version(coordinates: str) -> str:
     return coordinates.rpartition(":")[0]
 
 
-def resolve() -> tuple[Jar, ...]:
-    """Ask Maven for all jars and return them with size and checksum."""
+def resolve(sets: Mapping[str, tuple[str, ...]]) -> tuple[Jar, ...]:
+    """Ask Maven for all jars of the sets and return them with size and checksum."""
     with tempfile.TemporaryDirectory(prefix="lock-jars-") as name:
         scratch = Path(name)
-        members = {name: _closure(name, scratch) if name in WITH_DEPENDENCIES else jars for name, jars in SETS.items()}
+        members = {
+            name: _closure(name, jars, scratch) if name in WITH_DEPENDENCIES else jars for name, jars in sets.items()
+        }
         every = sorted({jar for jars in members.values() for jar in jars})
         files = _copy(every, scratch)
         return tuple(
@@ -140,9 +173,9 @@ def resolve() -> tuple[Jar, ...]:
         )
 
 
-def _closure(name: str, scratch: Path) -> tuple[str, ...]:
+def _closure(name: str, declared: Sequence[str], scratch: Path) -> tuple[str, ...]:
     """The jars of a set with their runtime dependencies, less those that are not needed."""
-    dependencies = "".join(f"<dependency>{_xml(jar)}</dependency>" for jar in SETS[name])
+    dependencies = "".join(f"<dependency>{_xml(jar)}</dependency>" for jar in declared)
     listing = scratch / f"{name}.txt"
     raised = "".join(f"<dependency>{_xml(jar)}</dependency>" for jar in RAISED.get(name, ()))
     pom = (
@@ -156,7 +189,7 @@ def _closure(name: str, scratch: Path) -> tuple[str, ...]:
         parts = line.strip().split(" ")[0].split(":")
         if len(parts) == 5 and parts[2] == "jar" and parts[4] in ("compile", "runtime"):
             found.append(f"{parts[0]}:{parts[1]}:{parts[3]}")
-        elif len(parts) > 3:
+        elif len(parts) > 3 and ":".join(parts[:2]) not in NOT_NEEDED:
             raise JarError(f"set {name}: do not know what to do with {line.strip()!r}")
     return tuple(jar for jar in found if _without_version(jar) not in NOT_NEEDED)
 
@@ -203,24 +236,25 @@ def render(jars: Iterable[Jar]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make or check the lock file. Return the exit code."""
-    parser = argparse.ArgumentParser(prog="lock_jars.py", description="Make the lock file of the jars, with Maven.")
-    parser.add_argument("--check", action="store_true", help="say whether the lock fits the declarations; no Maven")
+    parser = argparse.ArgumentParser(prog="lock_jars.py", description="Make the lock files of the jars, with Maven.")
+    parser.add_argument("--check", action="store_true", help="say whether the locks fit the declarations; no Maven")
     options = parser.parse_args(arguments)
     try:
         if options.check:
-            differences = disagreements(read_lock())
+            differences = [line for lock, sets in LOCKS.items() for line in disagreements(read_lock(lock), sets)]
             print(*differences, sep="\n", end="\n" if differences else "", file=sys.stderr)
             if differences:
-                print("error: jobs/jars.lock does not fit; run: python setup/lock_jars.py", file=sys.stderr)
+                print("error: a lock of jars does not fit; run: python setup/lock_jars.py", file=sys.stderr)
             return 1 if differences else 0
-        LOCK_FILE.write_text(render(resolve()), encoding="utf-8")
+        for lock, sets in LOCKS.items():
+            lock.write_text(render(resolve(sets)), encoding="utf-8")
+            print(f"{lock}: {len(read_lock(lock))} jars")
     except (JarError, subprocess.CalledProcessError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except FileNotFoundError:
         print("error: this needs Maven: on Debian and Ubuntu: apt-get install maven", file=sys.stderr)
         return 1
-    print(f"{LOCK_FILE}: {len(read_lock())} jars")
     return 0
 
 

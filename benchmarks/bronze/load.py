@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
@@ -35,8 +35,20 @@ class Load:
     ids: int
 
 
-def fill(bootstrap_servers: str, topic: str, *, events: int, partitions: int, progress: Callable[[int], None]) -> Load:
-    """Create a topic and send the reference traffic to it, lz4-compressed."""
+def fill(
+    bootstrap_servers: str,
+    topic: str,
+    *,
+    events: int,
+    partitions: int,
+    progress: Callable[[int], None],
+    clean: bool = False,
+) -> Load:
+    """Create a topic and send the reference traffic to it, lz4-compressed.
+
+    With `clean` it has nothing that can't be placed and nothing that is written in an unusual way, but it has its
+    repeats and what comes late.
+    """
     Topics(bootstrap_servers).create(topic, partitions=partitions, timestamps="CreateTime")
     producer = Producer(
         {"bootstrap.servers": bootstrap_servers, "linger.ms": 100, "batch.size": 200_000, "compression.type": "lz4",
@@ -46,6 +58,8 @@ def fill(bootstrap_servers: str, topic: str, *, events: int, partitions: int, pr
     ids: set[str] = set()
     size = undecided = 0
     traffic = Traffic(end_ms=_END_MS, events=events, partitions=partitions, users=20_000)
+    if clean:
+        traffic = replace(traffic, malformed=0.0, rule_breaking=0.0, unusual=0.0, too_late=0.0)
     for number, record in enumerate(records(traffic)):
         if number % _POLL_EVERY == 0:
             producer.poll(0)

@@ -26,12 +26,22 @@ def lock(folder: Path, *entries: dict[str, str], version: str = "1") -> Path:
     return path
 
 
-def test_the_lock_is_well_formed_and_as_the_script_writes_it() -> None:
-    assert render(read_lock()) == Path(lock_jars.LOCK_FILE).read_text()
+@pytest.mark.parametrize("path", lock_jars.LOCKS, ids=lambda path: path.parent.name)
+def test_a_lock_is_well_formed_and_as_the_script_writes_it(path: Path) -> None:
+    assert render(read_lock(path)) == path.read_text()
 
 
-def test_the_lock_holds_what_is_declared() -> None:
-    assert disagreements(read_lock()) == []
+@pytest.mark.parametrize("path", lock_jars.LOCKS, ids=lambda path: path.parent.name)
+def test_a_lock_holds_what_is_declared(path: Path) -> None:
+    assert disagreements(read_lock(path), lock_jars.LOCKS[path]) == []
+
+
+def test_a_lock_of_benchmarks_that_lacks_something_is_noticed() -> None:
+    few = [jar for jar in read_lock(lock_jars.BENCHMARK_LOCK_FILE) if ":iceberg-kafka-connect:" not in jar.coordinates]
+
+    assert disagreements(few, lock_jars.BENCHMARK_SETS) == [
+        "set kafka-connect: org.apache.iceberg:iceberg-kafka-connect:1.12.0 is not in the lock"
+    ]
 
 
 def without(name: str) -> list[Jar]:
@@ -79,10 +89,19 @@ def test_the_bundle_for_s3_is_of_the_iceberg_that_the_engine_has(engine: str) ->
     assert bundle.coordinates.rpartition(":")[2] == runtime.coordinates.rpartition(":")[2]
 
 
-def test_no_set_holds_a_library_in_two_versions() -> None:
-    for name in lock_jars.SETS:
-        libraries = [jar.coordinates.rpartition(":")[0] for jar in choose(read_lock(), [name])]
+@pytest.mark.parametrize("path", lock_jars.LOCKS, ids=lambda path: path.parent.name)
+def test_no_set_holds_a_library_in_two_versions(path: Path) -> None:
+    for name in lock_jars.LOCKS[path]:
+        libraries = [jar.coordinates.rpartition(":")[0] for jar in choose(read_lock(path), [name])]
         assert len(libraries) == len(set(libraries)), name
+
+
+def test_set_up_and_images_get_nothing_that_only_benchmarks_need() -> None:
+    everybodys = {jar.sha256 for jar in read_lock()}
+    alone = [jar for jar in read_lock(lock_jars.BENCHMARK_LOCK_FILE) if jar.sha256 not in everybodys]
+
+    assert any(":iceberg-kafka-connect:" in jar.coordinates for jar in alone)
+    assert not set(lock_jars.SETS) & set(lock_jars.BENCHMARK_SETS)
 
 
 @pytest.mark.parametrize(
