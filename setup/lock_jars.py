@@ -68,7 +68,7 @@ BENCHMARK_SETS: Final[Mapping[str, tuple[str, ...]]] = {
         "org.apache.kafka:connect-json:4.1.1",
         "org.apache.hadoop:hadoop-client-api:3.4.2",
         "org.apache.hadoop:hadoop-client-runtime:3.4.2",
-        "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3",
+        "org.apache.logging.log4j:log4j-slf4j2-impl:2.24.3",
         "org.xerial:sqlite-jdbc:3.50.3.0",
     ),
     # What Spark needs to read Kafka, beside its own jars. 4.1.1 is the newest 4.1 of which Maven Central has all.
@@ -110,6 +110,17 @@ RAISED: Final[Mapping[str, tuple[str, ...]]] = {
             "runtime-web",
             "streaming-java",
         )
+    ),
+    # Kafka asks for an older Jackson than Iceberg's sink was built with, and a mixture of both does not start.
+    "kafka-connect": (
+        "com.fasterxml.jackson.core:jackson-annotations:2.22",
+        "com.fasterxml.jackson.core:jackson-core:2.22.2",
+        "com.fasterxml.jackson.core:jackson-databind:2.22.2",
+        "com.fasterxml.jackson.datatype:jackson-datatype-jdk8:2.22.2",
+        "com.fasterxml.jackson.jakarta.rs:jackson-jakarta-rs-base:2.22.2",
+        "com.fasterxml.jackson.jakarta.rs:jackson-jakarta-rs-json-provider:2.22.2",
+        "com.fasterxml.jackson.module:jackson-module-blackbird:2.22.2",
+        "com.fasterxml.jackson.module:jackson-module-jakarta-xmlbind-annotations:2.22.2",
     ),
 }
 """Versions of dependencies, by set, that differ from what its jars ask for."""

@@ -100,7 +100,7 @@ def _measure(engines_of_all: World, commit_seconds: int, seconds: int, rate: int
     stop = _start(world_now, topic, names, suffix)
     with Observer(world_now.tables, list(names.values())) as observer:
         first_ms, last_ms = _send(world_now.broker.bootstrap_servers, topic, seconds, rate)
-        _wait_until_all_are_there(world_now, names, seconds * rate, commit_seconds)
+        _wait_until_all_are_there(world_now, names, suffix, seconds * rate)
     stop()
     # Whoever starts has something to catch up with: what came before the second interval does not count.
     since_ms = first_ms + 1000 * commit_seconds
@@ -193,11 +193,13 @@ def _event() -> str:
     )
 
 
-def _wait_until_all_are_there(world_now: World, names: dict[str, str], events: int, commit_seconds: int) -> None:
-    deadline = time.monotonic() + _DEADLINE_INTERVALS * commit_seconds + 60
+def _wait_until_all_are_there(world_now: World, names: dict[str, str], suffix: str, events: int) -> None:
+    deadline = time.monotonic() + _DEADLINE_INTERVALS * world_now.commit_seconds + 60
     while (found := {each: world_now.tables.rows(name) for each, name in names.items()}) != dict.fromkeys(
         names, events
     ):
+        if why := world_now.program.failure(f"spark-{suffix}") or world_now.worker.failure(f"connect-{suffix}"):
+            raise RuntimeError(why)
         if time.monotonic() > deadline:
             raise RuntimeError(f"{found}, but {events:,} events were sent")
         time.sleep(0.2)

@@ -8,7 +8,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 
 from lakehouse_operator.local.topics import Topics
 from lakehouse_operator.reference.events import records
-from lakehouse_operator.reference.traffic import Traffic
+from lakehouse_operator.reference.traffic import MINUTE_MS, Traffic
 
 _END_MS = 1_769_900_000_000
 _POLL_EVERY = 1000
@@ -46,8 +46,7 @@ def fill(
 ) -> Load:
     """Create a topic and send the reference traffic to it, lz4-compressed.
 
-    With `clean` it has nothing that can't be placed and nothing that is written in an unusual way, but it has its
-    repeats and what comes late.
+    With `clean` it has its repeats, but nothing else that one reader would take and another would not.
     """
     Topics(bootstrap_servers).create(topic, partitions=partitions, timestamps="CreateTime")
     producer = Producer(
@@ -59,7 +58,8 @@ def fill(
     size = undecided = 0
     traffic = Traffic(end_ms=_END_MS, events=events, partitions=partitions, users=20_000)
     if clean:
-        traffic = replace(traffic, malformed=0.0, rule_breaking=0.0, unusual=0.0, too_late=0.0)
+        flawless = {"malformed": 0.0, "rule_breaking": 0.0, "unusual": 0.0, "late": 0.0, "too_late": 0.0}
+        traffic = replace(traffic, max_repeat_gap_ms=55 * MINUTE_MS, **flawless)
     for number, record in enumerate(records(traffic)):
         if number % _POLL_EVERY == 0:
             producer.poll(0)

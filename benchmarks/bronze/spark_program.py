@@ -67,8 +67,13 @@ class Program:
         self.process.until(
             lambda: done.exists() or failed.exists(), what=f"done with {query.name}", seconds=_DEADLINE_SECONDS
         )
-        if failed.exists():
-            raise RuntimeError(f"{query.name} failed: {failed.read_text()}")
+        if why := self.failure(query.name):
+            raise RuntimeError(f"{query.name} failed: {why}")
+
+    def failure(self, name: str) -> str | None:
+        """Why a query has failed; None if it has not."""
+        failed = self.directory / f"{name}.failed"
+        return failed.read_text() if failed.exists() else None
 
     def stop_queries(self) -> None:
         """Stop the queries that go on, after their present batch."""

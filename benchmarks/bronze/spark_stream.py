@@ -15,6 +15,7 @@ from pathlib import Path
 from benchmarks.bronze.spark_program import Query
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as fn
+from pyspark.sql.streaming import StreamingQuery
 
 from lakehouse_contract.settings import CatalogSettings
 from lakehouse_jobs import spark_session
@@ -27,20 +28,29 @@ def main(directory: Path) -> None:
     """Serve until the process is ended."""
     spark = _session(Path(os.environ["SCRATCH"]))
     (directory / "ready").touch()
+    going_on: dict[Path, StreamingQuery] = {}
     while True:
         for request in sorted(directory.glob("*.json")):
             wanted = Query(**json.loads(request.read_text()))
             request.rename(request.with_suffix(".taken"))
             try:
-                _run(spark, wanted)
+                started = _start(spark, wanted)
+                if wanted.every_seconds is None:
+                    started.awaitTermination()
+                else:
+                    going_on[request] = started
                 request.with_suffix(".done").touch()
             except Exception:  # noqa: BLE001 - the one who asked is told
                 draft = request.with_suffix(".failure")
                 draft.write_text(traceback.format_exc())
                 draft.rename(request.with_suffix(".failed"))
+        for request, query in going_on.items():
+            if why := query.exception():
+                request.with_suffix(".failed").write_text(str(why))
         if (directory / "stop").exists():
-            for query in spark.streams.active:
+            for query in going_on.values():
                 query.stop()
+            going_on.clear()
             (directory / "stop").unlink()
         time.sleep(0.02)
 
@@ -103,9 +113,9 @@ def _rows(spark: SparkSession, query: Query) -> DataFrame:
     return rows.withWatermark("event_time", query.remembered).dropDuplicatesWithinWatermark(["event_id"])
 
 
-def _run(spark: SparkSession, query: Query) -> None:
+def _start(spark: SparkSession, query: Query) -> StreamingQuery:
     every = query.every_seconds
-    started = (
+    return (
         _rows(spark, query)
         .writeStream.format("iceberg")
         .outputMode("append")
@@ -113,11 +123,10 @@ def _run(spark: SparkSession, query: Query) -> None:
         # The cheapest way to write: no exchange before it, as many open files as there are days.
         .option("distribution-mode", "none")
         .option("fanout-enabled", "true")
+        .option("check-nullability", "false")  # the filter made sure of it, but Spark does not see that
         .trigger(**({"availableNow": True} if every is None else {"processingTime": f"{every} seconds"}))
         .toTable(query.table)
     )
-    if every is None:
-        started.awaitTermination()
 
 
 if __name__ == "__main__":
