@@ -157,9 +157,10 @@ def _events(lake: Lake, first: int, last: int, day: Column) -> DataFrame:
     # Spread over the day, in no order.
     second = fn.pmod(fn.xxhash64(number, fn.lit(1)), fn.lit(_DAY_SECONDS))
     at = fn.timestamp_seconds(fn.lit(int(FIRST_DAY.timestamp())) + day * _DAY_SECONDS + second)
+    # Every day one user in 30 gets another plan.
     plan = fn.element_at(
         fn.array(*map(fn.lit, ("free", "pro", "enterprise"))),
-        (fn.pmod(user + fn.floor(day / _DAYS_WITH_A_PLAN), fn.lit(3)) + 1).cast("int"),
+        (fn.pmod(user + fn.floor((day + user) / _DAYS_WITH_A_PLAN), fn.lit(3)) + 1).cast("int"),
     )
     numbered = lake.spark.range(first, last, 1, 4).select(
         number, user.alias("user"), plan.alias("user_plan"), at.alias("event_time")
