@@ -33,6 +33,7 @@ from lakehouse_operator.local.topics import Topics
 _DEADLINE_SECONDS = 600.0
 _LOOK_SECONDS = 0.2
 _PARALLELISM = 2
+_COMMITS_TO_WAIT_FOR = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,17 +325,15 @@ def _outcome(world: World, contender: Contender, topic: load.Load) -> str:
     name = f"malformed-{contender.name.replace(' ', '-')}"
     create(world, contender.table(_table_name(name)))
 
-    def until_it_rests() -> None:
-        with work.Watch(contender.processes(world)) as watch:
-            deadline = time.monotonic() + 6 * world.commit_seconds
-            while time.monotonic() < deadline:
-                if contender.processes is _of_connect and (why := world.worker.failure(name)):
-                    raise RuntimeError(why)
-                time.sleep(_LOOK_SECONDS)
-            del watch
+    def for_some_commits() -> None:
+        deadline = time.monotonic() + _COMMITS_TO_WAIT_FOR * world.commit_seconds
+        while time.monotonic() < deadline:
+            if contender.processes is _of_connect and (why := world.worker.failure(name)):
+                raise RuntimeError(why)
+            time.sleep(_LOOK_SECONDS)
 
     try:
-        contender.run(world, topic, name, until_it_rests)
+        contender.run(world, topic, name, for_some_commits)
     except RuntimeError as error:
         return f"stopped: {error}"
     return f"{world.tables.rows(_table_name(name)):,} rows"
