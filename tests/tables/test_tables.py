@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -206,3 +207,36 @@ def test_a_jdbc_address_becomes_sqlalchemy_s(jdbc: str, expected: str) -> None:
 def test_other_databases_are_refused() -> None:
     with pytest.raises(ValueError, match="PostgreSQL or SQLite, not mysql"):
         sqlalchemy_url("jdbc:mysql://db/catalog", {})
+
+
+@pytest.mark.parametrize(
+    ("kind", "uri"),
+    [
+        ("rest", "http://catalog:8181"),
+        ("hive", "thrift://metastore:9083"),
+        ("jdbc", "jdbc:postgresql://db/catalog"),
+    ],
+)
+def test_every_kind_of_catalog_gets_the_store_s_keys_and_address(
+    kind: Any, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(
+        "lakehouse_operator.tables.catalog.load_catalog", lambda name, **own: given.update(own, name=name)
+    )
+    settings = CatalogSettings(
+        type=kind,
+        uri=uri,
+        warehouse="s3://lake/warehouse",
+        properties={"io-impl": "a.java.Class", "s3.endpoint": "http://store:9000", "s3.path-style-access": "true"},
+    )
+    open_catalog(settings, {"s3.access-key-id": "me", "credential": "id:secret"})
+    assert given.items() >= {
+        ("name", "lakehouse"),
+        ("type", {"jdbc": "sql"}.get(kind, kind)),
+        ("warehouse", "s3://lake/warehouse"),
+        ("s3.access-key-id", "me"),
+        ("s3.endpoint", "http://store:9000"),
+        ("s3.force-virtual-addressing", "false"),
+    }
+    assert "io-impl" not in given

@@ -30,9 +30,9 @@ def open_catalog(settings: CatalogSettings, secrets: Mapping[str, str]) -> Catal
         case "rest":
             own = {"type": "rest", "uri": settings.uri, **secrets}
         case "hive":
-            own = {"type": "hive", "uri": settings.uri}
-    storage = dict(_storage(settings.properties, secrets))
-    return load_catalog(settings.name, **own, warehouse=settings.warehouse, **storage)
+            own = {"type": "hive", "uri": settings.uri, **secrets}
+    own |= {"warehouse": settings.warehouse, **_storage(settings.properties, secrets)}
+    return load_catalog(settings.name, **own)
 
 
 def _storage(properties: Mapping[str, str], secrets: Mapping[str, str]) -> Mapping[str, str]:
