@@ -198,6 +198,18 @@ def test_only_an_ancestor_can_be_rolled_back_to(catalog: Catalog, append: Append
     [
         ("jdbc:sqlite:/data/catalog.db?journal_mode=WAL", "sqlite:////data/catalog.db"),
         ("jdbc:postgresql://db:5432/catalog", "postgresql+psycopg2://me:p%40ss@db:5432/catalog"),
+        (
+            "jdbc:postgresql://db/catalog?sslmode=verify-full&sslrootcert=/ca.crt&tcpKeepAlive=true",
+            "postgresql+psycopg2://me:p%40ss@db/catalog?sslmode=verify-full&sslrootcert=%2Fca.crt",
+        ),
+        (
+            "jdbc:postgresql://db/catalog?currentSchema=lake",
+            "postgresql+psycopg2://me:p%40ss@db/catalog?options=-csearch_path%3Dlake",
+        ),
+        (
+            "jdbc:postgresql://one:5432,two:5433/catalog",
+            "postgresql+psycopg2://me:p%40ss@/catalog?host=one%3A5432&host=two%3A5433",
+        ),
     ],
 )
 def test_a_jdbc_address_becomes_sqlalchemy_s(jdbc: str, expected: str) -> None:

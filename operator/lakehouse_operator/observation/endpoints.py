@@ -5,28 +5,30 @@ own network rights, talk to any address. So an endpoint is contacted only if who
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
 
 from lakehouse_operator.api.pipeline import PipelineSpec
 
-_HOST = re.compile(r"^(?:[a-z][a-z0-9+.]*:)*//(?:[^/@]*@)?([^/?]+)", re.IGNORECASE)
+_HOSTS = re.compile(r"//(?:[^/@]*@)?([^/?]+)")
 
 
 def endpoints(spec: PipelineSpec) -> tuple[str, ...]:
     """The `host:port` of everything that observing a pipeline talks to; local files need none."""
     found = list(spec.source.bootstrap_servers.split(","))
-    found += [_host(uri) for uri in (spec.catalog.uri, spec.storage.endpoint if spec.storage else None) if uri]
+    uris = (spec.catalog.uri, spec.storage.endpoint if spec.storage else None)
+    found += [host for uri in uris if uri for host in _hosts(uri)]
     return tuple(dict.fromkeys(endpoint for endpoint in found if endpoint))
 
 
-def _host(uri: str) -> str:
-    match = _HOST.match(uri)
-    if match is None:
-        return ""
-    host = urlsplit(f"//{match.group(1)}")
-    return f"{host.hostname}:{host.port}" if host.port else str(host.hostname)
+def _hosts(uri: str) -> Iterator[str]:
+    """The hosts of an address: several in `jdbc:postgresql://one:5432,two:5432/db` and `thrift://one,thrift://two`."""
+    for hosts in _HOSTS.findall(uri):
+        for each in hosts.split(","):
+            if not each.endswith(":"):  # the beginning of the next address
+                host = urlsplit(f"//{each}")
+                yield f"{host.hostname}:{host.port}" if host.port else str(host.hostname)
 
 
 def refused(wanted: Iterable[str], allowed: Iterable[str]) -> tuple[str, ...]:

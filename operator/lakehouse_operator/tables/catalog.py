@@ -2,15 +2,22 @@
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pyiceberg.catalog import Catalog, load_catalog
+from sqlalchemy import URL
 
 from lakehouse_contract.settings import CatalogSettings
 
 _IO_PROPERTIES = {  # Java's names, which the settings use, and pyiceberg's
     "client.region": "s3.region",
     "s3.path-style-access": "s3.force-virtual-addressing",
+}
+
+_LIBPQ = {  # parameters of PostgreSQL's driver for Java, and what its client in C calls them
+    "sslmode": "sslmode",
+    "sslrootcert": "sslrootcert",
+    "connectTimeout": "connect_timeout",
 }
 
 
@@ -50,6 +57,8 @@ def _storage(properties: Mapping[str, str], secrets: Mapping[str, str]) -> Mappi
 def sqlalchemy_url(jdbc: str, secrets: Mapping[str, str]) -> str:
     """`jdbc:postgresql://host/db` as SQLAlchemy spells it, with user and password; `jdbc:sqlite:/file` likewise.
 
+    Of the parameters those are kept that say how safe the connection must be, and what is found over it.
+
     Raises:
         ValueError: It is neither PostgreSQL nor SQLite.
     """
@@ -59,6 +68,20 @@ def sqlalchemy_url(jdbc: str, secrets: Mapping[str, str]) -> str:
     parts = urlsplit(url)
     if parts.scheme != "postgresql":
         raise ValueError(f"a JDBC catalog must be PostgreSQL or SQLite, not {parts.scheme or url}")
-    user, password = secrets.get("jdbc.user"), secrets.get("jdbc.password")
-    login = ":".join(quote(part, safe="") for part in (user, password) if part)
-    return f"postgresql+psycopg2://{login}{'@' if login else ''}{parts.netloc}{parts.path}"
+    given = dict(parse_qsl(parts.query))
+    query: dict[str, str | list[str]] = {ours: given[name] for name, ours in _LIBPQ.items() if name in given}
+    if schema := given.get("currentSchema"):
+        query["options"] = f"-csearch_path={schema}"
+    hosts = parts.netloc.split(",")
+    if len(hosts) > 1:
+        query["host"] = hosts
+    made = URL.create(
+        "postgresql+psycopg2",
+        username=secrets.get("jdbc.user", given.get("user")),
+        password=secrets.get("jdbc.password"),
+        host=parts.hostname if len(hosts) == 1 else None,
+        port=parts.port if len(hosts) == 1 else None,
+        database=parts.path.removeprefix("/"),
+        query=query,
+    )
+    return made.render_as_string(hide_password=False)
