@@ -96,14 +96,46 @@ SPOILED: dict[str, tuple[dict[str, Any], str, str]] = {
         "at least 3d",
     ),
     "a password in the catalog's address": (
-        minimal(spec__catalog__uri="jdbc:postgresql://me:secret@postgres/catalog"),
+        minimal(spec__catalog__type="jdbc", spec__catalog__uri="jdbc:postgresql://me:secret@postgres/catalog"),
         "spec.catalog.uri",
         "must hold no password",
     ),
     "a password in the catalog's query": (
-        minimal(spec__catalog__uri="jdbc:postgresql://postgres/catalog?user=me&password=secret"),
+        minimal(
+            spec__catalog__type="jdbc",
+            spec__catalog__uri="jdbc:postgresql://postgres/catalog?user=me&password=secret",
+        ),
         "spec.catalog.uri",
         "must hold no password",
+    ),
+    "a database as the address of a REST catalog": (
+        minimal(spec__catalog__uri="jdbc:postgresql://postgres/catalog"),
+        "spec.catalog.uri",
+        "is no address of a catalog of type rest: give one such as http://catalog:8181",
+    ),
+    "a metastore without its protocol": (
+        minimal(spec__catalog__type="hive", spec__catalog__uri="hive-metastore:9083"),
+        "spec.catalog.uri",
+        "of type hive: give one such as thrift://hive-metastore:9083",
+    ),
+    "a database that no image has the driver of": (
+        minimal(spec__catalog__type="jdbc", spec__catalog__uri="jdbc:mysql://db/catalog"),
+        "spec.catalog.uri",
+        "of type jdbc: give one such as jdbc:postgresql://postgres:5432/catalog",
+    ),
+    "a port that is no number": (
+        minimal(spec__catalog__uri="http://catalog:eighty"),
+        "spec.catalog.uri",
+        "is no address of a catalog of type rest",
+    ),
+    "a secret of a metastore that nothing is read from": (
+        minimal(
+            spec__catalog__type="hive",
+            spec__catalog__uri="thrift://one:9083,thrift://two:9083",
+            spec__catalog__secretRef={"name": "catalog"},
+        ),
+        "spec.catalog.secretRef.properties",
+        "must say which property of the catalog each key holds",
     ),
     "a password in the warehouse's address": (
         minimal(spec__catalog__warehouse="s3://me:secret@lake/warehouse"),

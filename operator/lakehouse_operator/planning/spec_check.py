@@ -3,13 +3,14 @@
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime
+from types import MappingProxyType
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
 
 from lakehouse_contract.decoding import Problem
 from lakehouse_operator.api.backfill import MAX_DAYS, BackfillSpec
-from lakehouse_operator.api.pipeline import BatchStage, Bronze, Expiry, PipelineSpec
+from lakehouse_operator.api.pipeline import BatchStage, Bronze, Catalog, Expiry, PipelineSpec
 from lakehouse_operator.api.run import RunSpec
 from lakehouse_operator.api.values import mebibytes, seconds
 from lakehouse_operator.planning.flink_manifest import flink_configuration
@@ -113,6 +114,18 @@ _CATALOG_OWNED: tuple[tuple[str, str], ...] = (
     ("type", "set spec.catalog.type"),
     ("catalog-impl", "set spec.catalog.type"),
 )
+_HOST = r"(?:[^/@\s]*@)?(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(?::\d{1,5})?"
+_HOSTS = rf"{_HOST}(?:,{_HOST})*"
+_CATALOG_ADDRESSES: Mapping[str, tuple[re.Pattern[str], str]] = MappingProxyType(
+    {  # type: (what its addresses look like, examples)
+        "rest": (re.compile(rf"https?://{_HOST}(?:[/?]\S*)?"), "http://catalog:8181"),
+        "hive": (re.compile(rf"thrift://{_HOST}(?:,thrift://{_HOST})*"), "thrift://hive-metastore:9083"),
+        "jdbc": (
+            re.compile(rf"jdbc:(?:postgresql://{_HOSTS}/[^/\s]+|sqlite:\S+)"),
+            "jdbc:postgresql://postgres:5432/catalog, or jdbc:sqlite:/file on one machine",
+        ),
+    }
+)
 
 
 def problems(spec: PipelineSpec) -> tuple[Problem, ...]:
@@ -128,8 +141,22 @@ def _problems(spec: PipelineSpec) -> Iterator[Problem]:
             yield from _stage(f"spec.{name}", stage)
     if spec.maintenance is not None:
         yield from _expiry(spec, spec.maintenance.expiry)
+    yield from _catalog(spec.catalog)
     yield from _configurations(spec)
     yield from _passwords(spec)
+
+
+def _catalog(catalog: Catalog) -> Iterator[Problem]:
+    address, examples = _CATALOG_ADDRESSES[catalog.type]
+    if not address.fullmatch(catalog.uri):
+        yield Problem(
+            "spec.catalog.uri", f"is no address of a catalog of type {catalog.type}: give one such as {examples}"
+        )
+    if catalog.type == "hive" and catalog.secret_ref is not None and not catalog.secret_ref.properties:
+        yield Problem(
+            "spec.catalog.secretRef.properties",
+            "must say which property of the catalog each key holds: a catalog of type hive has none by itself",
+        )
 
 
 def _passwords(spec: PipelineSpec) -> Iterator[Problem]:
