@@ -31,6 +31,7 @@ control-plane: setup ## Build the API server that the tests run against (once; t
 	@$(BIN)/python setup/go.py
 	@$(BIN)/python setup/control_plane.py
 	@$(BIN)/python setup/helm_program.py
+	@$(BIN)/python setup/catalog_programs.py
 
 .PHONY: check
 check: setup ## Check style, types, imports between rooms, and that generated files are current

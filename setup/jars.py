@@ -42,7 +42,7 @@ PLACED_FILE: Final = ".jars.json"
 """In a directory filled with ``--into``: which jars this script put there, so that it can take them away again."""
 
 _CHUNK: Final = 1 << 18
-_COORDINATES: Final = re.compile(r"[\w.\-]+:[\w.\-]+:[\w.\-]+")
+_COORDINATES: Final = re.compile(r"([\w.\-]+):([\w.\-]+):([\w.\-]+)(?::([\w.\-]+))?(?:@([\w.]+))?")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _SET_NAME: Final = re.compile(r"[a-z][a-z0-9-]*")
 _TRANSIENT_STATUS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -61,7 +61,8 @@ class Jar:
     """One pinned jar.
 
     Attributes:
-        coordinates: ``group:artifact:version``.
+        coordinates: ``group:artifact:version``, or ``group:artifact:version:classifier`` for a further file of it, with
+            ``@extension`` at the end if that is no jar.
         sha256: Checksum of the file, 64 lower-case hexadecimal digits.
         size: Length of the file in bytes.
         sets: Names of the sets that need the jar.
@@ -73,15 +74,23 @@ class Jar:
     sets: tuple[str, ...]
 
     @property
+    def parts(self) -> tuple[str, str, str, str, str]:
+        """Group, artifact, version, classifier (empty for none) and extension."""
+        match = _COORDINATES.fullmatch(self.coordinates)
+        if match is None:
+            raise JarError(f"{self.coordinates!r} are no coordinates of a jar")
+        return match[1], match[2], match[3], match[4] or "", match[5] or "jar"
+
+    @property
     def file_name(self) -> str:
         """The jar's file name, as Maven Central has it."""
-        _, artifact, version = self.coordinates.split(":")
-        return f"{artifact}-{version}.jar"
+        _, artifact, version, classifier, extension = self.parts
+        return f"{artifact}-{version}{f'-{classifier}' if classifier else ''}.{extension}"
 
     @property
     def path(self) -> str:
         """Where the jar is, relative to the root of a Maven repository."""
-        group, artifact, version = self.coordinates.split(":")
+        group, artifact, version, *_ = self.parts
         return f"{group.replace('.', '/')}/{artifact}/{version}/{self.file_name}"
 
 

@@ -53,6 +53,36 @@ SETS: Final[Mapping[str, tuple[str, ...]]] = {
     "flink-operator-guava": ("org.apache.flink:flink-shaded-guava:30.1.1-jre-16.1",),
     # Into the `lib` of either engine, for an Iceberg JDBC catalog on PostgreSQL.
     "postgres": ("org.postgresql:postgresql:42.7.14",),
+    # Into the `lib` of Flink, for an Iceberg catalog in a Hive Metastore: what Iceberg's own client calls, no more. It
+    # is the client that PySpark brings. It can't log in with Kerberos: that takes further shims.
+    "flink-hive": (
+        "org.apache.hive:hive-metastore:2.3.10",
+        "org.apache.hive:hive-common:2.3.10",
+        "org.apache.hive:hive-serde:2.3.10",
+        "org.apache.hive.shims:hive-shims-common:2.3.10",
+        "org.apache.thrift:libthrift:0.16.0",
+        "org.apache.thrift:libfb303:0.9.3",
+        "com.google.guava:guava:14.0.1",
+        "org.slf4j:jcl-over-slf4j:1.7.36",
+    ),
+    # A Hive Metastore, for the tests of catalogs: its own distribution, and what that expects of a Hadoop around it.
+    # Flink's plugin holds a whole one that knows S3, in a tenth of the size of Hadoop's own jars for that. 3.1.3 is the
+    # newest that pyiceberg can talk to: 4.0.1 answers it with "Invalid method name: 'get_table'".
+    "hive-metastore": (
+        "org.apache.hive:hive-standalone-metastore:3.1.3:bin@tar.gz",
+        "org.apache.flink:flink-s3-fs-hadoop:2.1.1",
+        "commons-cli:commons-cli:1.9.0",
+        "org.slf4j:slf4j-api:1.7.36",
+    ),
+    # A server of Iceberg's REST protocol, for the tests: Iceberg's own adapter of any catalog to that protocol, which
+    # is among the tests of iceberg-core, and a web server. Our own part of it is in tests/catalogs/rest-catalog.
+    "rest-catalog": (
+        "org.apache.iceberg:iceberg-core:1.11.0",
+        "org.apache.iceberg:iceberg-core:1.11.0:tests",
+        "org.apache.iceberg:iceberg-aws:1.11.0",
+        "org.eclipse.jetty.ee10:jetty-ee10-servlet:12.1.5",
+        "org.slf4j:slf4j-simple:2.0.17",
+    ),
     # The Eclipse compiler is a single jar that runs on a JRE, so that nobody needs a JDK.
     "build": ("org.eclipse.jdt:ecj:3.46.100",),
 }
@@ -84,7 +114,7 @@ BENCHMARK_SETS: Final[Mapping[str, tuple[str, ...]]] = {
 LOCKS: Final[Mapping[Path, Mapping[str, tuple[str, ...]]]] = {LOCK_FILE: SETS, BENCHMARK_LOCK_FILE: BENCHMARK_SETS}
 """The lock files, and the sets of each."""
 
-WITH_DEPENDENCIES: Final = ("kafka", "flink-operator", "kafka-connect")
+WITH_DEPENDENCIES: Final = ("kafka", "flink-operator", "rest-catalog", "kafka-connect")
 """The sets that also get what their jars need at runtime. The others are made of jars that hold all they need."""
 
 RAISED: Final[Mapping[str, tuple[str, ...]]] = {
@@ -155,13 +185,14 @@ def disagreements(jars: Sequence[Jar], sets: Mapping[str, Sequence[str]] = SETS)
             for jar in RAISED.get(name, ())
             if versions.get(_without_version(jar), jar) != jar
         ]
-        found += [f"set {name}: {jar} is not needed" for jar in sorted(locked) if _without_version(jar) in NOT_NEEDED]
+        unexpected = sorted(locked - set(declared))
+        found += [f"set {name}: {jar} is not needed" for jar in unexpected if _without_version(jar) in NOT_NEEDED]
     known = {name for jar in jars for name in jar.sets}
     return found + [f"set {name} is in the lock only" for name in sorted(known - set(sets))]
 
 
 def _without_version(coordinates: str) -> str:
-    return coordinates.rpartition(":")[0]
+    return ":".join(coordinates.split(":")[:2])
 
 
 def resolve(sets: Mapping[str, tuple[str, ...]]) -> tuple[Jar, ...]:
@@ -196,10 +227,10 @@ def _closure(name: str, declared: Sequence[str], scratch: Path) -> tuple[str, ..
     _maven(pom, "list", scratch, f"-DoutputFile={listing}")
     found = []
     for line in listing.read_text(encoding="utf-8").splitlines():
-        # "   org.lz4:lz4-java:jar:1.8.0:runtime -- module org.lz4.java"
+        # "   org.lz4:lz4-java:jar:1.8.0:runtime -- module org.lz4.java", or "...:jar:tests:1.8.0:runtime"
         parts = line.strip().split(" ")[0].split(":")
-        if len(parts) == 5 and parts[2] == "jar" and parts[4] in ("compile", "runtime"):
-            found.append(f"{parts[0]}:{parts[1]}:{parts[3]}")
+        if len(parts) in (5, 6) and parts[2] == "jar" and parts[-1] in ("compile", "runtime"):
+            found.append(":".join((*parts[:2], parts[-2], *parts[3:-2])))
         elif len(parts) > 3 and ":".join(parts[:2]) not in NOT_NEEDED:
             raise JarError(f"set {name}: do not know what to do with {line.strip()!r}")
     return tuple(jar for jar in found if _without_version(jar) not in NOT_NEEDED)
@@ -219,8 +250,11 @@ def _copy(jars: Iterable[str], scratch: Path) -> dict[str, Path]:
 
 
 def _xml(coordinates: str) -> str:
-    group, artifact, version = (escape(part) for part in coordinates.split(":"))
-    return f"<groupId>{group}</groupId><artifactId>{artifact}</artifactId><version>{version}</version>"
+    group, artifact, version, classifier, extension = (escape(part) for part in Jar(coordinates, "", 0, ()).parts)
+    return (
+        f"<groupId>{group}</groupId><artifactId>{artifact}</artifactId><version>{version}</version>"
+        f"<classifier>{classifier}</classifier><type>{extension}</type>"
+    )
 
 
 def _maven(content: str, goal: str, scratch: Path, *options: str) -> None:

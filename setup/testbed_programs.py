@@ -1,11 +1,13 @@
-"""Build the Go programs of the testbed's image from pinned modules: an object store and the operator of Spark.
+"""Build the Go programs of the tests from pinned modules: object stores, and the operator of Spark.
 
+``PROGRAMS`` are those of the testbed's image; ``MINIO`` is for the tests of object stores on this machine alone.
 They are made as ``pinned_go.py`` says: cached by the hash of all that goes in, and asked for their versions each time.
 """
 
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -50,6 +52,15 @@ PROGRAMS: Final = (
     ),
 )
 
+MINIO: Final = Program(
+    "minio",
+    "github.com/minio/minio",
+    "-X github.com/minio/minio/cmd.ReleaseTag=2026-02-12 -X github.com/minio/minio/cmd.CommitID=7aac2a2c5b7c",
+    ("--version",),
+    "minio version 2026-02-12 (commit-id=7aac2a2c5b7c)",
+)
+"""The project is archived; this is the last commit that can be had as a Go module."""
+
 
 def main() -> int:
     """Build them and print where they are, one ``NAME=path`` per line."""
@@ -62,14 +73,14 @@ def main() -> int:
     return 0
 
 
-def programs() -> list[Path]:
-    """The programs.
+def programs(wanted: Sequence[Program] = PROGRAMS) -> list[Path]:
+    """The programs, by default those of the testbed's image.
 
     Raises:
         SetupError: if one has to be built and that is impossible here.
     """
     go, version = pinned_go.find_go()
-    return [_built(program, go, version) for program in PROGRAMS]
+    return [_built(program, go, version) for program in wanted]
 
 
 def _built(program: Program, go: Path, version: str) -> Path:

@@ -365,8 +365,7 @@ def test_it_prints_the_reference_and_the_archive(capsys: pytest.CaptureFixture[s
 def test_the_docs_tell_the_versions_that_are_pinned(root: Path) -> None:
     told = (root / "docs" / "images.md").read_text()
     extras = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    parts = [jar.coordinates.split(":") for jar in jars.read_lock()]
-    versions = {artifact: version for _, artifact, version in parts}
+    versions = {jar.parts[1]: jar.parts[2] for jar in jars.read_lock()}
     modules = "".join(path.read_text() for path in (root / "setup" / "control-plane").glob("*/go.mod"))
 
     for sentence in (

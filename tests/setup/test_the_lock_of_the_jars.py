@@ -105,10 +105,29 @@ def test_set_up_and_images_get_nothing_that_only_benchmarks_need() -> None:
 
 
 @pytest.mark.parametrize(
+    ("coordinates", "path"),
+    [
+        ("org.example:numbers:1.0", "org/example/numbers/1.0/numbers-1.0.jar"),
+        ("org.example:numbers:1.0:tests", "org/example/numbers/1.0/numbers-1.0-tests.jar"),
+        ("org.example:numbers:1.0:bin@tar.gz", "org/example/numbers/1.0/numbers-1.0-bin.tar.gz"),
+        ("org.example:numbers:1.0@zip", "org/example/numbers/1.0/numbers-1.0.zip"),
+    ],
+)
+def test_coordinates_say_where_a_file_is(coordinates: str, path: str) -> None:
+    assert Jar(coordinates, "", 1, ("a",)).path == path
+
+
+def test_the_client_of_a_hive_metastore_is_the_same_in_both_engines(root: Path) -> None:
+    (brought,) = root.glob(".venv/spark/lib/python3.*/site-packages/pyspark/jars/hive-metastore-*.jar")
+    assert brought.name in [jar.file_name for jar in choose(read_lock(), ["flink-hive"])]
+
+
+@pytest.mark.parametrize(
     ("key", "value", "complaint"),
     [
         ("coordinates", '"numbers"', "coordinates must be group:artifact:version, but they are 'numbers'"),
         ("coordinates", '"org:../../etc:1"', "coordinates must be group:artifact:version"),
+        ("coordinates", '"org:one:1:a/../b"', "coordinates must be group:artifact:version"),
         ("coordinates", '"org:..:1"', "coordinates must be group:artifact:version"),
         ("coordinates", "3", "coordinates must be group:artifact:version, but they are 3"),
         ("sha256", '"ABC"', "sha256 must be 64 lower-case hexadecimal digits, but it is 'ABC'"),
