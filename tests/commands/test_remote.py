@@ -246,6 +246,16 @@ def test_a_backfill_is_proposed_and_runs_only_when_it_is_approved(place: Place) 
     assert place.read(LAKEHOUSE_BACKFILL, name)["spec"] == {**backfill["spec"], "approved": True}
 
 
+def test_what_the_audit_of_a_backfill_lets_pass_is_part_of_the_proposal(place: Place) -> None:
+    days = ("--from", "2026-01-01", "--to", "2026-01-01")
+    said = place.told("backfill", NAME, *days, "--max-events-lost", "0.25", "--max-null-increase", "0")
+    audit = {"maxEventsLost": 0.25, "maxNullIncrease": 0}
+    assert place.read(LAKEHOUSE_BACKFILL, said.split()[2])["spec"]["audit"] == audit
+    refused = place.lakehouse("backfill", NAME, *days, "--max-events-lost", "25")
+    assert refused.exit_code == 2
+    assert "--max-events-lost" in refused.output
+
+
 def test_proposals_of_a_pipeline_with_a_long_name_are_told_apart(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = (f"2026-02-01T12:00:0{second}Z" for second in (0, 1, 1))
     monkeypatch.setattr(remote, "_token", lambda: next(tokens))

@@ -5,11 +5,13 @@ from datetime import timedelta
 from typing import Any
 
 from lakehouse_operator.api.run import AuditLimits
+from lakehouse_operator.planning import batch
 from lakehouse_operator.planning.backfill import BackfillDecision, Definition, decide_backfill
 from lakehouse_operator.planning.due import NewRun
 from lakehouse_operator.planning.ledger import entries
-from lakehouse_operator.planning.observed import BackfillObject, RunObject
-from lakehouse_operator.planning.plan import Hold
+from lakehouse_operator.planning.observed import BackfillObject, Observed, RunObject
+from lakehouse_operator.planning.plan import CreateOnce, Hold
+from planning import examples
 from planning.batch_builders import OLDER, REVISION, at, bronze, commit, run, seen
 
 NOW = at("03-10 08:10")
@@ -116,6 +118,37 @@ def test_it_waits_for_a_scheduled_run_in_flight() -> None:
     decision = decide(backfill(approved=True), run(at("03-10 07:00"), "Running"))
     assert (decision.start, decision.status.phase) == ((), "Approved")
     assert "numerals-silver" in (decision.status.message or "")
+
+
+def test_a_scheduled_run_that_is_due_goes_before_further_days() -> None:
+    asked = backfill(approved=True, maxConcurrent=2)
+    first, second = (of(new, "Running") for new in decide(asked).start)
+    due = replace(DEFINITION, due=frozenset({"silver"}))
+    ended = replace(first, status={**first.status, "phase": "Succeeded"})
+    waiting = decide(asked, ended, second, definition=due)
+    assert (waiting.start, waiting.status.message) == ((), "lets the scheduled run of silver go first")
+    assert len(decide(asked, ended, second).start) == 1
+    # Of a stage that it does not compute it takes no notice.
+    silver = backfill(approved=True, stages=["silver"])
+    assert decide(silver, definition=replace(due, due=frozenset({"gold"}))).start
+
+
+def test_the_schedule_tells_backfills_what_is_due() -> None:
+    valid = examples.valid("roman-numerals")
+    asked = backfill(approved=True, maxConcurrent=2, stages=["silver"])
+    first, _ = decide(asked).start
+    layers = {stage: {"since": f"2026-03-10T0{hour}:00:00Z"} for stage, hour in (("silver", 5), ("gold", 8))}
+    world = replace(seen(NOW, runs=(of(first, "Running"),), status={"layers": layers}), backfills=(asked,))
+
+    def created(observed: Observed) -> list[str]:
+        decided = batch.decide(valid, observed, definition="kept", paused=None, definitions={})
+        specs = [action.manifest["spec"] for action in decided.actions if isinstance(action, CreateOnce)]
+        return [spec["reason"] for spec in specs if "reason" in spec]
+
+    assert created(world) == []
+    assert created(replace(world, runs=())) == ["schedule"]
+    nothing_due = {"layers": {**layers, "silver": {"since": "2026-03-10T08:00:00Z"}}}
+    assert created(replace(world, pipeline=replace(world.pipeline, status=nothing_due))) == ["backfill"]
 
 
 def test_a_paused_pipeline_pauses_its_backfills() -> None:

@@ -383,6 +383,12 @@ def backfill(
     reprocess: Annotated[str, typer.Option(help="none, failed or all.")] = "all",
     days_per_run: Annotated[int, typer.Option(min=1, help="Days that one run computes.")] = 1,
     max_concurrent: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 1,
+    max_events_lost: Annotated[
+        float | None, typer.Option(min=0, max=1, help="The share of the present events that may be gone; else none.")
+    ] = None,
+    max_null_increase: Annotated[
+        float | None, typer.Option(min=0, max=1, help="By how much a column's share of NULLs may rise; else 0.5.")
+    ] = None,
     namespace: Namespace = "",
     kubeconfig: Kubeconfig = None,
     context: KubeContext = None,
@@ -390,12 +396,15 @@ def backfill(
     output: Output = Format.TEXT,
 ) -> None:
     """Propose to compute event days anew. Nothing runs before it is approved."""
+    limits = {"maxEventsLost": max_events_lost, "maxNullIncrease": max_null_increase}
+    audit = {key: limit for key, limit in limits.items() if limit is not None}
     spec = {
         "pipelineRef": {"name": name},
         "range": {"first": first, "last": last},
         "reprocess": reprocess,
         "daysPerRun": days_per_run,
         "maxConcurrent": max_concurrent,
+        **({"audit": audit} if audit else {}),
     }
     asked = names.manual_backfill(name, first, last, _token())
     proposal = _object(LAKEHOUSE_BACKFILL, namespace, asked, spec, name)

@@ -1,7 +1,8 @@
 """A backfill: the list of runs first, then approval, then runs over whole event days from one pinned snapshot.
 
 It never collides with a scheduled run: while one of its stage is in flight, no day starts, and the schedule waits for
-the days that are in flight. Gold's days follow silver's.
+the days that are in flight. A scheduled run that is due comes before further days, so none waits for more than those.
+Gold's days follow silver's.
 """
 
 from collections.abc import Mapping
@@ -36,13 +37,14 @@ _STAGES = ("silver", "gold", "maintenance")
 class Definition:
     """What a backfill needs to know of its pipeline: each stage's revision, the bronze table, and why all is paused.
 
-    `name` is the ConfigMap that holds it.
+    `name` is the ConfigMap that holds it. `due` are the stages of which a scheduled run waits for runs in flight alone.
     """
 
     name: str
     revisions: Mapping[BackfillStage, str]
     bronze_table: str
     paused: Hold | None = None
+    due: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +173,7 @@ def _run(case: _Case, plan: tuple[BackfillInterval, ...]) -> BackfillDecision:
         return BackfillDecision(status=_ended(case, "Failed", plan, message))
     if not waiting and not running:
         return BackfillDecision(status=_ended(case, "Succeeded", plan, None))
-    hold = case.definition.paused or next((h for s in _STAGES if (h := _in_flight(case, s))), None)
+    hold = case.definition.paused or next((h for s in _STAGES if (h := _in_flight(case, s))), None) or _due(case)
     ready = [interval for interval in waiting if _silver_done(interval, plan)]
     room = 0 if hold or failed else max(case.spec.max_concurrent - len(running), 0)
     pinned = _pinned(case)
@@ -187,6 +189,12 @@ def _in_flight(case: _Case, stage: str) -> Hold | None:
         return None
     others = [e.name for e in case.ledger if e.stage == stage and not e.final and e.backfill != case.name]
     return Hold(reason="RunInFlight", message=f"waits for {others[0]}, which has not ended yet") if others else None
+
+
+def _due(case: _Case) -> Hold | None:
+    """A scheduled run that waits for days in flight is not made to wait for others."""
+    due = [stage for stage in case.spec.stages if stage in case.definition.due]
+    return Hold(reason="RunDue", message=f"lets the scheduled run of {due[0]} go first") if due else None
 
 
 def _silver_done(interval: BackfillInterval, plan: tuple[BackfillInterval, ...]) -> bool:

@@ -77,7 +77,17 @@ def decide(
     known = ledger.entries(seen)
     parts += [_stage(pipeline, seen, known, stage, definition=definition, paused=paused) for stage in pipeline.stages]
     started = tuple(entry for part in parts for entry in part.started)
-    parts.append(_backfills(pipeline, seen, (*known, *started), definition, paused))
+    holds = ((stage, hold) for part in parts for stage, hold in part.holds.items())
+    due = frozenset(stage for stage, hold in holds if hold.reason == "RunInFlight")
+    stages: tuple[BackfillStage, ...] = ("silver", "gold")
+    asked = Definition(
+        name=definition,
+        revisions={stage: job_settings.revision(pipeline, stage) for stage in stages if stage in pipeline.stages},
+        bronze_table=pipeline.bronze_table,
+        paused=paused,
+        due=due,
+    )
+    parts.append(_backfills(pipeline, seen, (*known, *started), asked))
     return _without_cancelled(_joined(parts))
 
 
@@ -423,12 +433,8 @@ def _backfills(
     pipeline: ValidPipeline,
     seen: Observed,
     known: tuple[ledger.Entry, ...],
-    definition: str,
-    paused: Hold | None,
+    asked: Definition,
 ) -> BatchDecision:
-    stages: tuple[BackfillStage, ...] = ("silver", "gold")
-    revisions = {stage: job_settings.revision(pipeline, stage) for stage in stages if stage in pipeline.stages}
-    asked = Definition(name=definition, revisions=revisions, bronze_table=pipeline.bronze_table, paused=paused)
     parts: list[BatchDecision] = []
     for backfill in seen.backfills:
         decision = decide_backfill(backfill, seen, known, asked)
@@ -438,7 +444,7 @@ def _backfills(
             BatchDecision(
                 statuses=(StatusOf("LakehouseBackfill", backfill.name, decision.status.to_raw()),),
                 actions=tuple(
-                    _create(pipeline, run, decision.status.definition or definition, known) for run in decision.start
+                    _create(pipeline, run, decision.status.definition or asked.name, known) for run in decision.start
                 ),
             )
         )
