@@ -101,7 +101,7 @@ def _run(world: World, variant: variants.Variant, options: argparse.Namespace, n
     statements = variant.build(settings)
     session.define(statements.definitions)
     stopwatch = measure.Stopwatch(world.cluster.taskmanager.pid)
-    job = session.submit(statements.inserts)
+    job = session.submit(statements.inserts, lambda plan: plan)
     files: list[Path] = []
 
     def last_row_ms() -> float:

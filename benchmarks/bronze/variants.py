@@ -42,8 +42,8 @@ def full(settings: BronzeSettings) -> Statements:
     largest = dead_letter_topic.KAFKA_DEFAULT
     made = bronze_sql.statements(
         settings,
-        source_options={**bronze_sql.kafka_source(settings, {}), **_BOUNDED},
-        dead_letter_options=bronze_sql.kafka_dead_letters(settings, {}, largest),
+        source_options={**bronze_sql.kafka_source(settings), **_BOUNDED},
+        dead_letter_options=bronze_sql.kafka_dead_letters(settings, largest),
         catalog_options=iceberg_catalog.flink_catalog_options(iceberg_catalog.catalog_properties(settings.catalog, {})),
         largest_dead_letter=largest,
     )
@@ -83,16 +83,14 @@ def parsed(settings: BronzeSettings) -> Statements:
         "payload BYTES, payload_text STRING, event_id STRING, event_time TIMESTAMP_LTZ(6), row_time TIMESTAMP_LTZ(3),"
         " error_type STRING, error_message STRING"
     )
-    options = {key: value for key, value in bronze_sql.kafka_source(settings, {}).items() if not key.startswith("key.")}
+    options = {key: value for key, value in bronze_sql.kafka_source(settings).items() if not key.startswith("key.")}
     return _copy(columns, {**options, **_BOUNDED, "value.fields-include": "ALL"})
 
 
 def raw(settings: BronzeSettings) -> Statements:
     """Kafka's bytes, unread."""
     options = {
-        key: value
-        for key, value in bronze_sql.kafka_source(settings, {}).items()
-        if not key.startswith(("key.", "value."))
+        key: value for key, value in bronze_sql.kafka_source(settings).items() if not key.startswith(("key.", "value."))
     }
     return _copy("payload BYTES", {**options, **_BOUNDED, "format": "raw"})
 

@@ -11,7 +11,7 @@ from typing import Literal
 from lakehouse_contract import coherence
 from lakehouse_contract.decoding import Check, Problem, SettingsRefused, at_least, checked, matches, not_empty
 from lakehouse_contract.domain import Dimension, KeyedTable, Model, PayloadColumn
-from lakehouse_contract.names import identifier, qualified, topic
+from lakehouse_contract.names import environment_variable, identifier, qualified, topic
 
 _instant: Check = matches(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "an instant such as 2026-01-31T05:00:00Z")
 _day: Check = matches(r"\d{4}-\d\d-\d\d", "a day such as 2026-01-31")
@@ -32,14 +32,29 @@ class CatalogSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaLogin:
+    """A login by SASL: its mechanism, and the environment variables that hold user and password."""
+
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+    username: str = checked(environment_variable)
+    password: str = checked(environment_variable)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaSettings:
-    """Where events come from. `properties` are Kafka client properties."""
+    """Where events come from. `properties` are Kafka client properties.
+
+    `offsets_gone` says what happens when Kafka no longer holds what is to be read next: the job fails, or it skips to
+    the oldest record that is there.
+    """
 
     bootstrap_servers: str = checked(not_empty)
     topic: str = checked(topic)
     consumer_group: str = checked(not_empty)
     properties: Mapping[str, str] = field(default_factory=dict)
     secret_properties: Mapping[str, str] = field(default_factory=dict)
+    login: KafkaLogin | None = None
+    offsets_gone: Literal["fail", "skip"] = "fail"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +94,7 @@ class CheckpointSettings:
 class BronzeSettings:
     """The streaming job. Every duration is in seconds; lateness is arrival (the Kafka timestamp) minus event time.
 
+    `state_version` is the one of the state that the job goes on with (`lakehouse_contract.state`); 0 says nothing.
     `namespace` and `pipeline` name it among all that write to the same Kafka: the transactions of two that were called
     the same would end each other.
     """
@@ -101,6 +117,7 @@ class BronzeSettings:
     transaction_timeout_seconds: int = checked(at_least(60), default=900)
     parallelism: int | None = checked(at_least(1), default=None)
     write_parallelism: int = checked(at_least(1), default=1)
+    state_version: int = checked(at_least(0), default=0)
     compression: Literal["zstd", "snappy"] = "zstd"
 
 

@@ -9,11 +9,20 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-from lakehouse_contract import decoding, layout
+from lakehouse_contract import decoding, layout, state
 from lakehouse_contract.commits import ExitCode
 from lakehouse_contract.decoding import Problem, SettingsRefused
 from lakehouse_contract.settings import BronzeSettings
-from lakehouse_jobs import bronze_sql, dead_letter_topic, iceberg_catalog, java_failures, plan_check
+from lakehouse_jobs import (
+    bronze_sql,
+    dead_letter_topic,
+    iceberg_catalog,
+    java_failures,
+    kafka_client,
+    plan_check,
+    plan_ids,
+    source_topic,
+)
 from lakehouse_jobs.flink_options import job_options
 from lakehouse_jobs.flink_session import FlinkSession
 
@@ -67,16 +76,17 @@ def submit(
         SettingsRefused: Something in the settings can't be used, or the table that they name is another one.
         PlanRefused: The plan would not keep bronze's promises.
     """
-    kafka_secrets = _secrets(settings.kafka.secret_properties, environment, "kafka")
+    _check_state(settings)
+    kafka_client.check_secrets(settings.kafka, environment)
     catalog_secrets = _secrets(settings.catalog.secret_properties, environment, "catalog")
-    source = bronze_sql.kafka_source(settings, kafka_secrets)
+    source = bronze_sql.kafka_source(settings)
     session = FlinkSession(job_options(settings), target=target, from_savepoint=from_savepoint)
-    largest = dead_letter_topic.largest_record(session.jvm, settings, kafka_secrets)
+    largest = dead_letter_topic.largest_record(session.jvm, settings)
     properties = iceberg_catalog.catalog_properties(settings.catalog, catalog_secrets)
     job = bronze_sql.statements(
         settings,
         source_options=source,
-        dead_letter_options=bronze_sql.kafka_dead_letters(settings, kafka_secrets, largest),
+        dead_letter_options=bronze_sql.kafka_dead_letters(settings, largest),
         catalog_options=iceberg_catalog.flink_catalog_options(properties),
         largest_dead_letter=largest,
     )
@@ -84,7 +94,19 @@ def submit(
     iceberg_catalog.ensure_table(session.jvm, settings.catalog, catalog_secrets, table)
     session.define(job.definitions)
     plan_check.check(session.explain(job.inserts))
-    return session.submit(job.inserts)
+    if settings.kafka.offsets_gone == "fail":
+        source_topic.begin(session.jvm, settings.kafka)
+    return session.submit(job.inserts, lambda plan: plan_ids.with_fixed_ids(plan, job.tables))
+
+
+def _check_state(settings: BronzeSettings) -> None:
+    """Refuse to start from state that this job can't read, before Flink tries."""
+    if settings.state_version not in (0, state.VERSION):
+        told = (
+            f"the stream's state is version {settings.state_version}, and the job in this image keeps version "
+            f"{state.VERSION}: use an image that was made with the operator that runs (docs/state.md)"
+        )
+        raise SettingsRefused((Problem("stateVersion", told),))
 
 
 def _secrets(variables: Mapping[str, str], environment: Mapping[str, str], section: str) -> dict[str, str]:

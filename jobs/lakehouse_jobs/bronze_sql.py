@@ -8,35 +8,16 @@ routes: dead letters to their topic, the first arrival of each id to the Iceberg
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from lakehouse_contract.decoding import Problem, SettingsRefused
 from lakehouse_contract.layout import DEAD_LETTER_COLUMNS, bronze
 from lakehouse_contract.names import flink_literal, quoted_identifier, quoted_name, split
 from lakehouse_contract.settings import BronzeSettings
+from lakehouse_contract.state import SINK_UID_SUFFIX
 from lakehouse_contract.tables import flink_type
-
-SINK_UID_SUFFIX = "bronze"
-"""Names the Iceberg sink's state in savepoints and its commits in the table. Another value orphans both."""
+from lakehouse_jobs import kafka_client
 
 _SOURCE = "events"
 _DEAD_LETTERS = "dead_letters"
 _CHECKED = "checked"
-_OWN_KAFKA_PROPERTIES: Mapping[str, str] = {
-    "bootstrap.servers": "use kafka.bootstrapServers",
-    "group.id": "use kafka.consumerGroup",
-    "transaction.timeout.ms": "use transactionTimeoutSeconds",
-    "auto.offset.reset": "a new consumer group starts at the earliest record",
-    "isolation.level": "only committed records are read",
-    "enable.auto.commit": "offsets are committed with each checkpoint",
-    "transactional.id": "each dead letter writer has its own",
-    "enable.idempotence": "dead letters are written exactly once",
-    "acks": "dead letters are written exactly once",
-    "key.serializer": "keys are bytes",
-    "value.serializer": "values are bytes",
-    "key.deserializer": "keys are bytes",
-    "value.deserializer": "values are bytes",
-    "max.request.size": "it follows the dead letter topic's max.message.bytes",
-    "buffer.memory": "it follows the dead letter topic's max.message.bytes",
-}
 _KAFKA_MAX_REQUEST = 1_048_576
 _KAFKA_BUFFER_MEMORY = 33_554_432
 _LETTER_OVERHEAD = 4_096
@@ -47,11 +28,13 @@ _LETTER_OVERHEAD = 4_096
 class BronzeStatements:
     """The statements of the job, in the order in which they run.
 
-    `definitions` may hold secrets, so they are neither logged nor shown. `inserts` form one statement set.
+    `definitions` may hold secrets, so they are neither logged nor shown. `inserts` form one statement set. `tables`
+    tells which table that they write, by its whole name, is which of `lakehouse_contract.state.PARTS`.
     """
 
     definitions: tuple[str, ...] = field(repr=False)
     inserts: tuple[str, ...]
+    tables: Mapping[str, str]
 
 
 def statements(
@@ -81,11 +64,15 @@ def statements(
             _checked(settings),
         ),
         inserts=(_insert_dead_letters(settings, largest_dead_letter), _insert_bronze(settings)),
+        tables={
+            quoted_name("default_catalog", "default_database", _DEAD_LETTERS): "dead_letters",
+            quoted_name(settings.catalog.name, *settings.table.split(".")): "bronze",
+        },
     )
 
 
-def kafka_source(settings: BronzeSettings, secrets: Mapping[str, str]) -> dict[str, str]:
-    """The options of the source table. `secrets` are Kafka client properties with their values.
+def kafka_source(settings: BronzeSettings) -> dict[str, str]:
+    """The options of the source table.
 
     Raises:
         SettingsRefused: A property is one that the job sets itself.
@@ -94,11 +81,12 @@ def kafka_source(settings: BronzeSettings, secrets: Mapping[str, str]) -> dict[s
     return {
         "connector": "kafka",
         "topic": kafka.topic,
-        **_kafka_properties(settings, secrets),
+        **_kafka_properties(settings),
         "properties.group.id": kafka.consumer_group,
         # After a start without state the group goes on where its last checkpoint committed.
         "scan.startup.mode": "group-offsets",
-        "properties.auto.offset.reset": "earliest",
+        # This too is what happens where the record that is to be read next is gone.
+        "properties.auto.offset.reset": "none" if kafka.offsets_gone == "fail" else "earliest",
         "properties.isolation.level": "read_committed",
         "key.format": "raw",
         "key.fields": "kafka_key",
@@ -109,12 +97,11 @@ def kafka_source(settings: BronzeSettings, secrets: Mapping[str, str]) -> dict[s
     }
 
 
-def kafka_dead_letters(settings: BronzeSettings, secrets: Mapping[str, str], largest: int) -> dict[str, str]:
+def kafka_dead_letters(settings: BronzeSettings, largest: int) -> dict[str, str]:
     """The options of the dead letters' table: transactional, keyed like the source, base64 for bytes.
 
     Args:
         settings: What to ingest.
-        secrets: Kafka client properties with their values.
         largest: The largest record, in bytes, that the topic takes.
 
     Raises:
@@ -123,7 +110,7 @@ def kafka_dead_letters(settings: BronzeSettings, secrets: Mapping[str, str], lar
     return {
         "connector": "kafka",
         "topic": settings.dead_letter_topic,
-        **_kafka_properties(settings, secrets),
+        **_kafka_properties(settings),
         "sink.delivery-guarantee": "exactly-once",
         "sink.transactional-id-prefix": f"{settings.namespace}/{settings.pipeline}/{settings.dead_letter_topic}",
         # The other strategy, pooling, can leave a transaction open after a recovery, and readers wait (FLINK-40626).
@@ -139,23 +126,8 @@ def kafka_dead_letters(settings: BronzeSettings, secrets: Mapping[str, str], lar
     }
 
 
-def _kafka_properties(settings: BronzeSettings, secrets: Mapping[str, str]) -> dict[str, str]:
-    given = {**settings.kafka.properties, **secrets}
-    refused = [
-        Problem(f"kafka.{field}.{name}", f"can't be set: {reason}")
-        for field, names in (
-            ("properties", settings.kafka.properties),
-            ("secretProperties", settings.kafka.secret_properties),
-        )
-        for name in names
-        if (reason := _OWN_KAFKA_PROPERTIES.get(name))
-    ]
-    if refused:
-        raise SettingsRefused(tuple(refused))
-    return {
-        **{f"properties.{name}": value for name, value in given.items()},
-        "properties.bootstrap.servers": settings.kafka.bootstrap_servers,
-    }
+def _kafka_properties(settings: BronzeSettings) -> dict[str, str]:
+    return {f"properties.{name}": value for name, value in kafka_client.properties(settings.kafka).items()}
 
 
 def _source(settings: BronzeSettings, options: Mapping[str, str]) -> str:

@@ -6,6 +6,7 @@ what the cluster's file says about checkpoints and restarts, without a word.
 
 from collections.abc import Mapping
 
+from lakehouse_contract import state
 from lakehouse_contract.decoding import Problem, SettingsRefused
 from lakehouse_contract.settings import BronzeSettings
 
@@ -18,6 +19,8 @@ def job_options(settings: BronzeSettings) -> dict[str, str]:
         "execution.runtime-mode": "STREAMING",
         "pipeline.name": f"{settings.pipeline}: {settings.kafka.topic} -> {settings.table}",
         "pipeline.object-reuse": "true",
+        "pipeline.max-parallelism": str(state.MAX_PARALLELISM),
+        "table.exec.uid.format": state.UID_FORMAT,
         "execution.checkpointing.mode": "EXACTLY_ONCE",
         "execution.checkpointing.interval": f"{settings.checkpoint.interval_seconds} s",
         "execution.checkpointing.timeout": f"{settings.checkpoint.timeout_seconds} s",

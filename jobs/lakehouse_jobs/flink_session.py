@@ -6,7 +6,7 @@ context that it left in the JVM says where the job goes. As a plain Python proce
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lakehouse_jobs import flink_options
@@ -71,10 +71,17 @@ class FlinkSession:
 
         return str(self._statement_set(inserts).explain(ExplainDetail.CHANGELOG_MODE))
 
-    def submit(self, inserts: Sequence[str]) -> str:
-        """Submit `inserts` as one job and answer its id."""
-        client = self._statement_set(inserts).execute().get_job_client()
-        return str(client.get_job_id())
+    def submit(self, inserts: Sequence[str], fix: Callable[[str], str]) -> str:
+        """Submit `inserts` as one job and answer its id.
+
+        Args:
+            inserts: The statements.
+            fix: Takes the compiled plan as JSON, and answers the one that runs.
+        """
+        plan = fix(str(self._statement_set(inserts)._j_statement_set.compilePlan().asJsonString()))
+        reference = self.jvm.org.apache.flink.table.api.PlanReference.fromJsonString(plan)
+        result = self._environment._j_tenv.loadPlan(reference).execute()
+        return str(result.getJobClient().get().getJobID().toHexString())
 
     def _statement_set(self, inserts: Sequence[str]) -> Any:
         statement_set = self._environment.create_statement_set()

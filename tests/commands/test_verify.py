@@ -26,6 +26,7 @@ from lakehouse_operator.local import kafka
 from lakehouse_operator.local.processes import Processes
 from lakehouse_operator.local.topics import Topics
 from lakehouse_operator.observation import verify as reading
+from lakehouse_operator.reference.topics import read_dead_letters
 from lakehouse_operator.tables.catalog import open_catalog
 
 START_MS = 1_769_904_000_000
@@ -396,6 +397,36 @@ def test_what_is_being_committed_is_looked_for_again_however_long_reading_took(
 
     monkeypatch.setattr(reading, "_rows", then_commit)
     assert pipeline.verify("--grace", "60", code=0)["deadLetters"] == 1
+
+
+def test_lost_dead_letters_are_written_again_and_nothing_else_is(pipeline: Pipeline) -> None:
+    """Each is judged as bronze does; a record that belongs into the table is no dead letter."""
+    too_late = json.dumps({"event_id": "old", "event_time": "2025-01-01T00:00:00Z"}).encode()
+    large = b"x" * 900_000  # in base64 it is larger than the dead letters' topic takes
+    pipeline.send(event("a"), b"broken", None, too_late, large)
+    pipeline.send(event("lost"), b"\xff", partition=1)
+    pipeline.place("a", 0)
+    pipeline.write()
+    pipeline.set_aside(1)
+    pipeline.commit(5, 2)
+    missing = [(0, 2, "lost"), (0, 3, "lost"), (0, 4, "lost"), (1, 0, "lost"), (1, 1, "lost")]
+    assert problems(pipeline.verify(code=1)) == missing
+    answer = pipeline.verify("--repair", code=1)
+    assert problems(answer) == [(1, 0, "lost")]
+    assert answer["remarks"] == ["4 dead letters were lost, and were written again"]
+    again = read_dead_letters({"bootstrap.servers": pipeline.bootstrap_servers}, pipeline.letters).to_pylist()[1:]
+    found = {(each["kafka_partition"], each["kafka_offset"]): each for each in again}
+    assert {place: each["error_type"] for place, each in found.items()} == {
+        (0, 2): "NULL_PAYLOAD", (0, 3): "TOO_LATE", (0, 4): "INVALID_JSON", (1, 1): "INVALID_ENCODING"
+    }  # fmt: skip
+    assert found[0, 3]["original_payload"] == too_late
+    assert (found[0, 4]["original_payload"], "does not fit" in found[0, 4]["error_message"]) == (None, True)
+    assert {each["kafka_timestamp"] for each in again} == {"2026-02-01T00:00:00.000Z"}
+
+    pipeline.place("lost", 0, partition=1)
+    pipeline.write()
+    assert pipeline.verify("--repair", code=0)["deadLetters"] == 5
+    assert len(read_dead_letters({"bootstrap.servers": pipeline.bootstrap_servers}, pipeline.letters)) == 5
 
 
 def test_what_can_not_be_read_ends_with_2_and_a_sentence(pipeline: Pipeline) -> None:

@@ -16,6 +16,7 @@ from lakehouse_contract.settings import (
     OwnJobSettings,
     SilverSettings,
 )
+from lakehouse_jobs import kafka_client
 from lakehouse_operator.planning import image_layout, job_settings
 from lakehouse_operator.planning.flink_manifest import build_flink_deployment
 from lakehouse_operator.planning.pipeline import ValidPipeline
@@ -98,9 +99,6 @@ def test_secrets_come_by_reference_only() -> None:
     assert found["CATALOG_JDBC_PASSWORD"]["valueFrom"]["secretKeyRef"] == {"name": "catalog-user", "key": "password"}
     assert found["AWS_SECRET_ACCESS_KEY"]["valueFrom"]["secretKeyRef"]["name"] == "s3-user"
     assert found["KAFKA_PASSWORD"]["valueFrom"]["secretKeyRef"] == {"name": "kafka-user", "key": "password"}
-    assert 'password="$(KAFKA_PASSWORD)"' in found["KAFKA_SASL_JAAS_CONFIG"]["value"]
-    order = list(found)
-    assert order.index("KAFKA_PASSWORD") < order.index("KAFKA_SASL_JAAS_CONFIG"), "the kubelet looks backwards only"
 
 
 def test_a_batch_job_does_not_get_the_secrets_of_kafka() -> None:
@@ -124,13 +122,12 @@ def test_every_variable_that_the_settings_name_is_in_the_environment() -> None:
     }
     pipeline = roman(**everything)
     settings = job_settings.bronze_settings(pipeline)
-    named = {*settings.kafka.secret_properties.values(), *settings.catalog.secret_properties.values()}
+    named = {*kafka_client.variables(settings.kafka), *settings.catalog.secret_properties.values()}
     stream = build_flink_deployment(pipeline)["spec"]["podTemplate"]["spec"]["containers"][0]["env"]
     assert named <= {entry["name"] for entry in stream}
     assert settings.kafka.properties["ssl.truststore.type"] == "PEM"
-    assert {"ssl.truststore.certificates", "ssl.keystore.key", "sasl.jaas.config"} <= set(
-        settings.kafka.secret_properties
-    )
+    assert {"ssl.truststore.certificates", "ssl.keystore.key"} <= set(settings.kafka.secret_properties)
+    assert {"KAFKA_USERNAME", "KAFKA_PASSWORD"} <= named
 
 
 def test_every_container_is_restricted_and_has_the_folders_that_it_writes() -> None:

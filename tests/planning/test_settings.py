@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from lakehouse_contract import state
 from lakehouse_contract.decoding import from_json, to_json
 from lakehouse_contract.settings import (
     AuditLimits,
@@ -40,6 +41,7 @@ def test_the_defaults_of_the_api_are_the_defaults_of_the_contract() -> None:
         table="bronze.clicks",
         dead_letter_topic="clicks-dlq",
         parallelism=1,
+        state_version=state.VERSION,
     )
     assert job_settings.bronze_settings(examples.valid("minimal")) == expected
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from crds.spoilers import backfill, run
+from lakehouse_jobs import kafka_client
 from lakehouse_operator.api.pipeline import LakehousePipeline
 from lakehouse_operator.planning import job_settings
 from lakehouse_operator.planning.pipeline import GoldModels, OwnJob, Problems, SilverTables
@@ -33,6 +34,12 @@ def roman(**changes: Any) -> dict[str, Any]:
 
 def minimal(**changes: Any) -> dict[str, Any]:
     return changed("minimal", **changes)
+
+
+@pytest.mark.parametrize("name", sorted(kafka_client.OWN))
+def test_what_the_job_would_refuse_of_kafka_is_refused_before(name: str) -> None:
+    [problem] = problems(minimal(spec__source__properties={name: "x"}))
+    assert problem.startswith(f"spec.source.properties.{name}: ")
 
 
 def own_job(*arguments: str) -> dict[str, Any]:
@@ -181,6 +188,11 @@ SPOILED: dict[str, tuple[dict[str, Any], str, str]] = {
         minimal(spec__source__properties={"sasl.jaas.config": "secret"}),
         "spec.source.properties.sasl.jaas.config",
         "spec.source.security.secretRef",
+    ),
+    "a reference among Kafka's properties": (
+        minimal(spec__source__properties={"client.id": "${env:KAFKA_PASSWORD}"}),
+        "spec.source.properties.client.id",
+        "must not hold ${",
     ),
     "a key in Flink's configuration": (
         minimal(spec__bronze__flinkConfiguration={"s3.secret-key": "secret"}),

@@ -164,6 +164,8 @@ class World:
     kafka_start: int = 0
     kafka_end: int = 0
     group: int = 0
+    topic_id: str = "topic-1"
+    lost_transactions: int = 0
     faults: set[str] = field(default_factory=set)
     ran_with_state: bool = False
     stateless_starts: list[str] = field(default_factory=list)
@@ -239,11 +241,23 @@ class World:
             tables={TABLE: TableView(name=TABLE, commits=tuple(self.table), tags=dict(self.tags))}
             if self.table
             else {},
-            kafka=(PartitionProgress(partition=0, committed=self.group, start=self.kafka_start, end=self.kafka_end),),
+            kafka=(
+                PartitionProgress(
+                    partition=0,
+                    committed=max(self.group, self.kafka_start),
+                    start=self.kafka_start,
+                    end=self.kafka_end,
+                    gone=max(self.kafka_start - self.group, 0),
+                ),
+            ),
+            topic_id=self.topic_id,
             savepoints=None if "store down" in self.faults else readable,
             interrupted="store down" in self.faults,
             job=JobHealth(
-                restarts=job.restarts, completed_checkpoints=job.completed, failed_checkpoints=job.failed_checkpoints
+                restarts=job.restarts,
+                completed_checkpoints=job.completed,
+                failed_checkpoints=job.failed_checkpoints,
+                lost_transactions=self.lost_transactions,
             )
             if job
             else None,

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from lakehouse_contract.state import MAX_PARALLELISM
 from lakehouse_operator.api.objects import ConfigMapKey, Metadata, SecretRef
 from lakehouse_operator.api.parts import Cel, KeyedBy, Part, rolls
 from lakehouse_operator.api.pipeline_status import PipelineStatus
@@ -44,6 +45,7 @@ EventField = Annotated[str, anything("the name of a field at the top of the payl
 Cpu = Annotated[float, Field(ge=0.1, le=256)]
 PositiveInt = Annotated[int, Field(ge=1, le=10_000)]
 Count = Annotated[int, Field(ge=0, le=10_000)]
+Parallelism = Annotated[int, Field(ge=1, le=MAX_PARALLELISM)]
 
 
 # --- where events come from -----------------------------------------------------------------------------------------
@@ -124,6 +126,10 @@ class Source(Part):
     application may use it."""
     event: EventFields = EventFields()
     """Which fields of the payload place an event."""
+    offsets_gone: Literal["fail", "skip"] = "fail"
+    """What happens when Kafka no longer holds the record that bronze has to read next, because of the topic's retention
+    or because the topic was made again. `fail`: the stream fails and says so. `skip`: it goes on from the oldest record
+    that is there. Either way the condition SourceIntact says what is missing."""
     properties: Properties = Field(default_factory=dict)
     """Further Kafka client properties. Passwords and the like are refused here: they come by `security.secretRef`."""
     security: KafkaSecurity | None = None
@@ -362,9 +368,9 @@ class Bronze(Part):
     """The Flink version of the image, as the Flink operator spells it."""
     service_account: ObjectName = "flink"
     """The service account of the pods; Flink's JobManager creates TaskManagers with it."""
-    parallelism: PositiveInt = 1
+    parallelism: Parallelism = 1
     """How many tasks work side by side; more than the topic has partitions does not help."""
-    write_parallelism: PositiveInt = 1
+    write_parallelism: Parallelism = 1
     """How many of them write files; each writes at least one file per day and checkpoint."""
     job_manager: JobManager = JobManager()
     """The coordinating process."""

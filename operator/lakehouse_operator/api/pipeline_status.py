@@ -74,6 +74,8 @@ class StreamStatus(StatusPart):
     """Flink's id of the running job; it changes with every restart from a recovery point."""
     started_at: Instant | None = None
     """When that job started."""
+    consumer_group: Annotated[str, Field(max_length=249)] | None = None
+    """The Kafka consumer group whose committed offsets show how far bronze has come."""
     recoveries: Annotated[int, Field(ge=0)] = 0
     """How often the operator started it again since it last ran well for long enough."""
     upgrade: UpgradeProgress | None = None

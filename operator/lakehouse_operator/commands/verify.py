@@ -5,7 +5,7 @@ Exit codes: 0 proven, 1 something is lost or doubled, 2 it could not be told.
 
 import os
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -14,18 +14,19 @@ import typer
 from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 
 from lakehouse_operator.api.pipeline import PipelineSpec
+from lakehouse_operator.commands import dead_letters
 from lakehouse_operator.commands.local import EXIT_INTERRUPTED
 from lakehouse_operator.commands.output import Format, show, show_table
 from lakehouse_operator.documents import DocumentsRefused, config_maps, load_documents
 from lakehouse_operator.observation.kafka import KafkaUnreadable
 from lakehouse_operator.observation.observe import Look
-from lakehouse_operator.observation.verify import Asked
+from lakehouse_operator.observation.verify import Asked, read_again
 from lakehouse_operator.observation.verify import verify as verified
 from lakehouse_operator.planning.job_settings import bronze_settings
 from lakehouse_operator.planning.pipeline import Problems, ValidPipeline
 from lakehouse_operator.planning.secrets import stream_environment
 from lakehouse_operator.planning.validate import validate
-from lakehouse_operator.planning.verification import Counts, Verdict
+from lakehouse_operator.planning.verification import Counts, Record, Verdict
 
 WRONG = 1
 NOT_TOLD = 2
@@ -48,6 +49,9 @@ def verify(  # noqa: PLR0917 - options, each by its name
     grace: Annotated[
         float, typer.Option(min=0, help="For how many seconds to look again for what seems to be lost.")
     ] = _GRACE_SECONDS,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Write dead letters again that are lost, then look once more.")
+    ] = False,
     world: Annotated[str | None, typer.Option("--world", help="A world of `lakehouse local up`.")] = None,
     output: Annotated[Format, typer.Option("--output", "-o", help="How to print it.")] = Format.TEXT,
 ) -> None:
@@ -55,7 +59,7 @@ def verify(  # noqa: PLR0917 - options, each by its name
 
     Reads all that the consumer group has committed, or the range that is asked for. Secrets are taken from the
     environment variables that the jobs get. Exits with 0 if it is proven, 1 if something is lost or doubled, 2 if it
-    could not be told.
+    could not be told. With --repair what is proven is what is there afterwards.
     """
     asked = Asked(
         partition=partition,
@@ -67,7 +71,8 @@ def verify(  # noqa: PLR0917 - options, each by its name
     if (since and from_offset is not None) or (until and to_offset is not None):
         _not_told("give offsets or times for the same end of the range, not both")
     pipeline = _pipeline(filename) if world is None else _pipeline_of_world(filename, world)
-    verdict = _verdict(pipeline, asked, grace)
+    look = Look(settings=bronze_settings(pipeline), secrets=_secrets(pipeline.spec))
+    verdict = _verdict(pipeline, look, asked, grace, repair=repair)
     if output is Format.TEXT:
         _show(pipeline, verdict)
     else:
@@ -130,10 +135,25 @@ def _reference(entry: dict[str, Any]) -> dict[str, str]:
     return reference
 
 
-def _verdict(pipeline: ValidPipeline, asked: Asked, grace: float) -> Verdict:
-    look = Look(settings=bronze_settings(pipeline), secrets=_secrets(pipeline.spec))
+def _verdict(pipeline: ValidPipeline, look: Look, asked: Asked, grace: float, *, repair: bool) -> Verdict:
+    lost: dict[int, list[int]] = {}
+
+    def note(partition: int, record: Record) -> None:
+        lost.setdefault(partition, []).append(record.offset)
+
+    def say(line: str) -> None:
+        typer.echo(line, err=True)
+
     try:
-        return verified(look, asked, grace=grace, say=lambda line: typer.echo(line, err=True))
+        verdict = verified(look, asked, grace=grace, say=say, lost=note)
+        if not repair or not lost:
+            return verdict
+        written = dead_letters.write_again(look, read_again(look, lost), datetime.now(UTC))  # noqa: TID251 - an edge
+        say(f"{written} dead letters were written again; looking once more")
+        verdict = verified(look, asked, grace=grace, say=say)
+        return replace(verdict, notes=(*verdict.notes, f"{written} dead letters were lost, and were written again"))
+    except dead_letters.WritingFailed as error:
+        _not_told(str(error))
     except KafkaUnreadable as error:
         _not_told(str(error))
     except (NoSuchTableError, NoSuchNamespaceError):

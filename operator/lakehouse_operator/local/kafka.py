@@ -3,8 +3,11 @@
 import base64
 import subprocess
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from lakehouse_operator.local import ports
 from lakehouse_operator.local.engines import Engines
@@ -15,6 +18,8 @@ _READY_SECONDS = 60.0
 _JVM = ("-XX:+UseSerialGC", "-Xshare:auto")
 _QUICK_JVM = ("-XX:TieredStopAtLevel=1", *_JVM)
 """Without the optimizing compiler a broker starts in half the CPU time, and is still faster than one machine needs."""
+
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 _LOG4J = """\
 status = error
@@ -58,7 +63,14 @@ class Broker:
 
 
 def start(
-    processes: Processes, engines: Engines, directory: Path, *, port: int | None = None, optimized: bool = False
+    processes: Processes,
+    engines: Engines,
+    directory: Path,
+    *,
+    port: int | None = None,
+    optimized: bool = False,
+    listeners: Mapping[str, int] = _NONE,
+    properties: Mapping[str, str] = _NONE,
 ) -> Broker:
     """Format `directory` unless it is a broker's already, and start a broker on it, without waiting for it to be ready.
 
@@ -68,12 +80,16 @@ def start(
         directory: Its data and configuration; what is there is kept.
         port: Preferred port; another one is chosen if it is taken.
         optimized: Use the JVM's optimizing compiler, as a benchmark should: slower to start, faster when warm.
+        listeners: Further listeners and their ports; what each asks of clients is up to `properties`.
+        properties: Further properties of the broker; they win over ours.
     """
     directory.mkdir(parents=True, exist_ok=True)
     port = ports.choose(port)
     controller_port = ports.choose(taken=frozenset({port}))
     configuration = directory / "server.properties"
-    configuration.write_text(_properties(directory / "data", port, controller_port))
+    wanted = {**_properties(directory / "data", port, controller_port, listeners), **properties}
+    configuration.write_text("".join(f"{key}={value}\n" for key, value in wanted.items()))
+    configuration.chmod(0o600)
     logging = directory / "log4j2.properties"
     logging.write_text(_LOG4J)
     temporary = directory / "tmp"
@@ -121,13 +137,14 @@ def _cluster_id() -> str:
     return text
 
 
-def _properties(data: Path, port: int, controller_port: int) -> str:
-    settings = {
+def _properties(data: Path, port: int, controller_port: int, listeners: Mapping[str, int]) -> dict[str, str]:
+    clients = [f"{name}://{_HOST}:{where}" for name, where in {"PLAINTEXT": port, **listeners}.items()]
+    return {
         "process.roles": "broker,controller",
         "node.id": "1",
         "controller.quorum.voters": f"1@{_HOST}:{controller_port}",
-        "listeners": f"PLAINTEXT://{_HOST}:{port},CONTROLLER://{_HOST}:{controller_port}",
-        "advertised.listeners": f"PLAINTEXT://{_HOST}:{port}",
+        "listeners": ",".join([*clients, f"CONTROLLER://{_HOST}:{controller_port}"]),
+        "advertised.listeners": ",".join(clients),
         "controller.listener.names": "CONTROLLER",
         "log.dirs": str(data),
         # One broker can keep one copy; few partitions of the internal topics make it start and stop faster.
@@ -147,4 +164,3 @@ def _properties(data: Path, port: int, controller_port: int) -> str:
         "log.retention.ms": "-1",
         "log.message.timestamp.after.max.ms": str(2**63 - 1),
     }
-    return "".join(f"{key}={value}\n" for key, value in settings.items())

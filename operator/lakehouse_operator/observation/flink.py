@@ -1,13 +1,17 @@
-"""How a running job does, from the JobManager's REST API: restarts, and checkpoints completed and failed."""
+"""How a running job does, from the JobManager's REST API: restarts, checkpoints, and dead letters that it gave up."""
 
 import json
 import urllib.error
 import urllib.request
+from functools import lru_cache
 from typing import Any
+from urllib.parse import quote
 
 from lakehouse_operator.planning.observed import JobHealth
 
 _SECONDS = 5.0
+_LOST = ".failedCommittables"
+"""Flink's count of what a sink's committer gave up; one committable of Kafka's sink is a transaction."""
 
 
 class FlinkUnreadable(Exception):
@@ -28,8 +32,36 @@ def job_health(url: str, job: str) -> JobHealth:
     metrics = _get(f"{url}/jobs/{job}/metrics?get=numRestarts")
     restarts = next((int(float(metric["value"])) for metric in metrics if metric["id"] == "numRestarts"), 0)
     return JobHealth(
-        restarts=restarts, completed_checkpoints=int(counts["completed"]), failed_checkpoints=int(counts["failed"])
+        restarts=restarts,
+        completed_checkpoints=int(counts["completed"]),
+        failed_checkpoints=int(counts["failed"]),
+        lost_transactions=_lost_transactions(url, job),
     )
+
+
+def _lost_transactions(url: str, job: str) -> int:
+    try:
+        vertex, names = _committers(url, job)
+    except LookupError:  # no task has told of its metrics yet
+        return 0
+    wanted = ",".join(quote(name, safe="") for name in names)
+    answer = _get(f"{url}/jobs/{job}/vertices/{vertex}/subtasks/metrics?get={wanted}&agg=sum")
+    return sum(int(float(metric["sum"])) for metric in answer)
+
+
+@lru_cache(maxsize=4096)
+def _committers(url: str, job: str) -> tuple[str, tuple[str, ...]]:
+    """The part of a job that commits dead letters, and the names of its counts; remembered once they are known.
+
+    Raises:
+        LookupError: They are not known yet.
+    """
+    for vertex in _get(f"{url}/jobs/{job}")["vertices"]:
+        known = _get(f"{url}/jobs/{job}/vertices/{vertex['id']}/subtasks/metrics")
+        names = tuple(each["id"] for each in known if each["id"].endswith(_LOST) and "dead_letters" in each["id"])
+        if names:
+            return vertex["id"], names
+    raise LookupError(job)
 
 
 def _get(url: str) -> Any:

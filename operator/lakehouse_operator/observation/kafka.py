@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 
 from lakehouse_operator.planning.observed import PartitionProgress
 
 _SECONDS = 10.0
+_NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
+_NOT_LET_IN = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError._RESOLVE})
 T = TypeVar("T")
 
 
@@ -25,7 +27,13 @@ class KafkaObserver:
     """
 
     def __init__(self, connection: Mapping[str, str]) -> None:
-        self._connection = {**connection, "log_level": 2, "socket.timeout.ms": int(_SECONDS * 1000)}
+        self._refused: str | None = None
+        self._connection: dict[str, Any] = {
+            **connection,
+            "log_level": 2,
+            "socket.timeout.ms": int(_SECONDS * 1000),
+            "error_cb": self._note,
+        }
         self._admin = AdminClient(self._connection)
 
     def progress(self, topic: str, group: str, boundaries: Iterable[datetime] = ()) -> tuple[PartitionProgress, ...]:
@@ -52,6 +60,7 @@ class KafkaObserver:
                 partition=number,
                 # A group that has committed nothing begins where the log begins (auto.offset.reset=earliest).
                 committed=max(committed[number], starts[number]),
+                gone=max(starts[number] - committed[number], 0) if committed[number] >= 0 else 0,
                 start=starts[number],
                 end=ends[number],
                 # Without a record at or after the boundary the broker answers -1: all that there is lies before it.
@@ -71,6 +80,20 @@ class KafkaObserver:
         configuration = self._ask("the topic's configuration", lambda: answer[resource].result(_SECONDS))
         entry = configuration.get("message.timestamp.type")
         return entry.value if entry else None
+
+    def topic_id(self, topic: str) -> str | None:
+        """The id that Kafka gave a topic when it was made; None where the broker has no such ids (before 2.8).
+
+        Raises:
+            KafkaUnreadable: Kafka did not answer, or has no such topic.
+        """
+
+        def ask() -> str:
+            answer = self._admin.describe_topics(TopicCollection([topic]), request_timeout=_SECONDS)[topic]
+            return str(answer.result(_SECONDS).topic_id)
+
+        found = self._ask("the topic", ask)
+        return None if found == _NO_ID else found
 
     def _partitions(self, topic: str) -> list[int]:
         found = self._ask("the topic", lambda: self._admin.list_topics(topic, timeout=_SECONDS)).topics[topic]
@@ -110,9 +133,16 @@ class KafkaObserver:
 
         return self._ask(f"the offsets of group {group}", ask)
 
-    @staticmethod
-    def _ask(what: str, ask: Callable[[], T]) -> T:
+    def _note(self, error: KafkaError) -> None:
+        """Remember why a broker lets nobody in: what is asked only says that no answer came."""
+        if error.code() in _NOT_LET_IN:
+            self._refused = error.str()
+
+    def _ask(self, what: str, ask: Callable[[], T]) -> T:
         try:
-            return ask()
+            answer = ask()
         except (KafkaException, TimeoutError) as error:
-            raise KafkaUnreadable(f"Kafka did not answer for {what}: {error}") from error
+            self._admin.poll(0)  # hands over what is to be noted
+            raise KafkaUnreadable(f"Kafka did not answer for {what}: {self._refused or error}") from error
+        self._refused = None
+        return answer

@@ -82,6 +82,11 @@ class Observer:
                 )
             ),
         )
+        topic_id = (
+            _part(problems, "Kafka", lambda: self._kafka_observer(look).topic_id(look.settings.kafka.topic))
+            if kafka is not None
+            else None
+        )
         savepoints = _part(problems, "savepoints", lambda: self._savepoints(look)) if look.savepoints else {}
         job = look.job
         health = _part(problems, "Flink", lambda: job_health(*job)) if job else None
@@ -91,6 +96,7 @@ class Observer:
             savepoints=savepoints,
             job=health,
             timestamps=self._timestamp_type(look) if kafka is not None else None,
+            topic_id=topic_id,
             problem="; ".join(problems) or None,
             interrupted=bool(problems),
         )
@@ -140,23 +146,33 @@ class Observer:
         return self._savepoint_observer.readable(io, look.savepoints)
 
 
+_JAVA_TO_LIBRDKAFKA = {
+    "ssl.truststore.certificates": "ssl.ca.pem",
+    "ssl.keystore.certificate.chain": "ssl.certificate.pem",
+    "ssl.keystore.key": "ssl.key.pem",
+}
+
+
 def kafka_connection(look: Look) -> dict[str, str]:
     """Librdkafka's properties. Java's that it does not know by the same name are translated or left out."""
     kafka = look.settings.kafka
-    plain = {name: value for name, value in kafka.properties.items() if name in ("security.protocol", "sasl.mechanism")}
+    plain = {name: value for name, value in kafka.properties.items() if name == "security.protocol"}
+    if "ssl.endpoint.identification.algorithm" in kafka.properties:
+        # Java's client leaves the broker's name unchecked where this is empty.
+        plain["ssl.endpoint.identification.algorithm"] = (
+            kafka.properties["ssl.endpoint.identification.algorithm"].lower() or "none"
+        )
     given = _named(kafka.secret_properties, look.secrets)
-    translated = {
-        "ssl.truststore.certificates": "ssl.ca.pem",
-        "ssl.keystore.certificate.chain": "ssl.certificate.pem",
-        "ssl.keystore.key": "ssl.key.pem",
-    }
-    secret = {translated[name]: value for name, value in given.items() if name in translated}
-    login = {
-        ours: look.secrets[name]
-        for ours, name in (("sasl.username", "KAFKA_USERNAME"), ("sasl.password", "KAFKA_PASSWORD"))
-        if name in look.secrets
-    }
-    return {"bootstrap.servers": kafka.bootstrap_servers, **plain, **secret, **login}
+    secret = {_JAVA_TO_LIBRDKAFKA[name]: value for name, value in given.items() if name in _JAVA_TO_LIBRDKAFKA}
+    return {"bootstrap.servers": kafka.bootstrap_servers, **plain, **secret, **_login(look)}
+
+
+def _login(look: Look) -> dict[str, str]:
+    login = look.settings.kafka.login
+    if login is None:
+        return {}
+    values = _named({"sasl.username": login.username, "sasl.password": login.password}, look.secrets)
+    return {"sasl.mechanism": login.mechanism, **values}
 
 
 def _s3_keys(look: Look) -> dict[str, str]:

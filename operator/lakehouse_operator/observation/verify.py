@@ -81,7 +81,14 @@ class _Sources:
     deadline: float
 
 
-def verify(look: Look, asked: Asked, *, grace: float, say: Callable[[str], None] = lambda _: None) -> Verdict:
+def verify(
+    look: Look,
+    asked: Asked,
+    *,
+    grace: float,
+    say: Callable[[str], None] = lambda _: None,
+    lost: Callable[[int, Record], None] = lambda _partition, _record: None,
+) -> Verdict:
     """Prove that each record of a range is in bronze, in the dead letters, or a repeat of an event in bronze.
 
     Args:
@@ -90,6 +97,7 @@ def verify(look: Look, asked: Asked, *, grace: float, say: Callable[[str], None]
         grace: For how many seconds what seems to be lost is looked for again: Flink commits offsets, table and dead
             letters of a checkpoint in no fixed order.
         say: Takes a line about how far it has come.
+        lost: Takes each record that is lost, with its partition.
 
     Raises:
         KafkaUnreadable: Kafka did not answer, or has no such topic or partition.
@@ -110,7 +118,7 @@ def verify(look: Look, asked: Asked, *, grace: float, say: Callable[[str], None]
         verdicts = []
         for where in ranges:
             say(f"partition {where.partition}: offsets {where.start} to {where.end}")
-            verdicts.append(_verdict(sources, where))
+            verdicts.append(_verdict(sources, where, lost))
         return Verdict(tuple(verdicts), (*_notes(letters, compacted), *_unaccounted(sources, asked, ranges)))
     finally:
         letters.close()
@@ -135,10 +143,13 @@ def _ranges(connection: Mapping[str, str], settings: BronzeSettings, asked: Aske
     ]
 
 
-def _verdict(sources: _Sources, where: Range) -> PartitionVerdict:
+def _verdict(sources: _Sources, where: Range, lost: Callable[[int, Record], None]) -> PartitionVerdict:
     def slices() -> Iterator[Comparison]:
         for part, records in sources.source.slices(where):
-            yield from _settled(sources, part, records)
+            compared, explained = _settled(sources, part, records)
+            for record in explained.unplaced:
+                lost(part.partition, record)
+            yield from (compared, explained)
 
     return joined(where, slices())
 
@@ -435,6 +446,35 @@ def _arrival(text: object) -> int | None:
     except ValueError:
         return None
     return (moment.replace(tzinfo=moment.tzinfo or UTC) - _EPOCH) // timedelta(milliseconds=1)
+
+
+def read_again(look: Look, wanted: Mapping[int, Sequence[int]]) -> Iterator[Message]:
+    """The committed records of the source at some offsets, by partition.
+
+    Raises:
+        KafkaUnreadable: Kafka fell silent, refused, or no longer holds one of them.
+    """
+    topic = look.settings.kafka.topic
+    consumer = _consumer(kafka_connection(look))
+    try:
+        for partition, offsets in sorted(wanted.items()):
+            left = sorted(offsets)
+            while left:
+                consumer.assign([TopicPartition(topic, partition, left[0])])
+                near = {offset for offset in left if offset < left[0] + SLICE}
+                left = [offset for offset in left if offset not in near]
+                yield from _those(consumer, topic, near)
+    finally:
+        consumer.close()
+
+
+def _those(consumer: Consumer, topic: str, near: set[int]) -> Iterator[Message]:
+    last = max(near)
+    for offset, message in _messages(consumer, topic):
+        if message is not None and offset in near:
+            yield message
+        if message is None or offset >= last:
+            return
 
 
 def _consumer(connection: Mapping[str, str]) -> Consumer:

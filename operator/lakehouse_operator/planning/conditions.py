@@ -23,7 +23,7 @@ from lakehouse_operator.api.pipeline_status import (
     UpgradeProgress,
 )
 from lakehouse_operator.api.values import seconds
-from lakehouse_operator.planning import names, points
+from lakehouse_operator.planning import names, points, source
 from lakehouse_operator.planning.change import Change
 from lakehouse_operator.planning.definition import definition_name
 from lakehouse_operator.planning.observed import Observed
@@ -112,6 +112,7 @@ def _findings(seen: Observed, found: Findings) -> list[Finding]:
     if step is not None:
         findings.append(_running(step))
         findings += _recovery_point(step.situation)
+        findings += _source(step.situation)
         findings += _runs(step, found.troubles)
         findings += [_held(hold) for hold in _blocking(step)[:1] if _is_changing(step)]
         findings += [
@@ -213,6 +214,21 @@ def _recovery_point(s: Situation) -> list[Finding]:
     return [Finding("RecoveryPointCurrent", "True", "Recent", f"{newest.name} ({kind})")]
 
 
+def _source(s: Situation) -> Iterator[Finding]:
+    """Whether bronze and the dead letters could get everything. Said only where it was ever observed."""
+    another, records, letters = source.made_again(s), source.missing_records(s), source.missing_letters(s)
+    if another is not None:
+        yield Finding("SourceIntact", "False", another.reason, another.message)
+    elif records is not None:
+        yield Finding("SourceIntact", "False", "OffsetsGone", records)
+    elif s.seen.observation.kafka is not None:
+        yield Finding("SourceIntact", "True", "Intact")
+    if letters is not None:
+        yield Finding("DeadLettersComplete", "False", "TransactionsLost", letters)
+    elif s.seen.observation.job is not None:
+        yield Finding("DeadLettersComplete", "True", "Complete")
+
+
 def _runs(step: Step, troubles: Mapping[BatchStageName, Hold]) -> list[Finding]:
     """Whether the newest runs of all stages are well. A pipeline without stages has no such condition."""
     if not step.situation.pipeline.stages:
@@ -297,6 +313,7 @@ def _stream(step: Step) -> StreamStatus:
         image=deployed.content.get("image") if deployed else None,
         job_id=child.job_id if child else None,
         started_at=instant(child.started_at) if child and child.started_at and step.situation.running else None,
+        consumer_group=step.situation.pipeline.consumer_group,
         recoveries=record.recoveries.count if record.recoveries else 0,
         upgrade=_upgrade(step.situation, record.operation) if record.operation else None,
         last_good=GoodRevision(

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from lakehouse_operator.api.values import seconds
+from lakehouse_operator.planning.job_settings import state_version
 from lakehouse_operator.planning.plan import Hold
 from lakehouse_operator.planning.record import OperationKind, Revision
 from lakehouse_operator.planning.schedule import parse_instant
-from lakehouse_operator.planning.situation import POLL, RETRY_ANNOTATION, Situation
+from lakehouse_operator.planning.situation import POLL, RETRY_ANNOTATION, START_FRESH_ANNOTATION, Situation
+from lakehouse_operator.planning.source import made_again
 
 Gate = Callable[[Situation], Hold | None]
 
@@ -51,6 +53,32 @@ def flink_version_is_supported(s: Situation) -> Hold | None:
         recheck=timedelta(minutes=5),
         stalled=True,
     )
+
+
+def state_fits(s: Situation) -> Hold | None:
+    """The wanted job must be able to go on from the state that there is."""
+    deployed = s.record.deployed
+    if deployed is None or not s.record.started:
+        return None
+    kept, wanted = state_version(deployed.content), state_version(s.wanted.content)
+    if kept != wanted:
+        told = f"its job keeps state of version {wanted}, and the stream's is of version {kept}"
+    elif _flink(s.wanted) < _flink(deployed):
+        told = f"Flink {s.wanted.content['flinkVersion']} can't read the state of {deployed.content['flinkVersion']}"
+    else:
+        return None
+    return Hold(
+        reason="NeedsNewState",
+        message=f"the change to revision {s.wanted.id} is not made, and nothing is stopped: {told}. Keep what runs, by "
+        "setting the image, the Flink version or the operator back; or start without state, from the consumer group's "
+        f"offsets, which loses no record: {s.annotate(START_FRESH_ANNOTATION)}. Repeats of events from before are then "
+        "not recognized by bronze; silver still keeps one of them",
+        stalled=True,
+    )
+
+
+def _flink(revision: Revision) -> tuple[int, ...]:
+    return tuple(int(number) for number in revision.content["flinkVersion"].removeprefix("v").split("_"))
 
 
 def not_too_soon(kind: OperationKind) -> Gate:
@@ -164,7 +192,13 @@ GROUND: tuple[Gate, ...] = (
     the_child_is_not_vanishing,
 )
 """Whether anything can be done at all."""
-MAY_BE_TRIED: tuple[Gate, ...] = (not_rolled_back, flink_version_is_supported, not_too_soon("upgrade"))
+MAY_BE_TRIED: tuple[Gate, ...] = (
+    made_again,
+    state_fits,
+    not_rolled_back,
+    flink_version_is_supported,
+    not_too_soon("upgrade"),
+)
 """Whether the wanted revision may be tried now."""
 SAFE_TO_STOP: tuple[Gate, ...] = (no_savepoint_is_pending, its_savepoint_could_be_proven, state_is_fresh)
 """Whether the running stream may be stopped now."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from lakehouse_contract import layout
+from lakehouse_contract import layout, state
 from lakehouse_contract.decoding import decode, encode
 from lakehouse_contract.settings import (
     AuditLimits,
@@ -44,6 +44,8 @@ def bronze_settings(pipeline: ValidPipeline) -> BronzeSettings:
             consumer_group=pipeline.consumer_group,
             properties={**source.properties, **secrets.kafka_properties(source.security)},
             secret_properties=secrets.kafka_secret_properties(source.security),
+            login=secrets.kafka_login(source.security),
+            offsets_gone=source.offsets_gone,
         ),
         catalog=catalog_settings(pipeline.spec),
         checkpoint=CheckpointSettings(
@@ -72,7 +74,15 @@ def bronze_settings(pipeline: ValidPipeline) -> BronzeSettings:
         parallelism=bronze.parallelism,
         write_parallelism=bronze.write_parallelism,
         compression=bronze.compression,
+        state_version=state.VERSION,
     )
+
+
+def state_version(deployment: Mapping[str, Any]) -> int:
+    """The version of the state that the job of a FlinkDeployment's spec keeps; 0 where it does not say."""
+    arguments = deployment["job"]["args"]
+    settings: dict[str, Any] = json.loads(arguments[arguments.index("--settings") + 1])
+    return int(settings.get("stateVersion", 0))
 
 
 def catalog_settings(spec: PipelineSpec) -> CatalogSettings:

@@ -178,24 +178,30 @@ class TableView:
 class PartitionProgress:
     """One Kafka partition: what the broker holds and what bronze has committed, as offsets of the next record.
 
-    `end_at` is the offset of the first record at or after each hour boundary that was asked for (`offsetsForTimes`);
-    the log end where there is none.
+    `gone` counts the offsets that the broker no longer holds and bronze has not committed. A stream that runs may have
+    read some of them, because it commits with each checkpoint. `end_at` is the offset of the first record at or after
+    each hour boundary that was asked for (`offsetsForTimes`); the log end where there is none.
     """
 
     partition: int
     committed: int
     start: int
     end: int
+    gone: int = 0
     end_at: Mapping[datetime, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobHealth:
-    """What Flink's REST API says about the job since it was started."""
+    """What Flink's REST API says about the job since it was started.
+
+    `lost_transactions` counts the transactions with dead letters that it gave up committing.
+    """
 
     restarts: int
     completed_checkpoints: int
     failed_checkpoints: int
+    lost_transactions: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,8 +209,9 @@ class Observation:
     """What was read under opted-in rights. None: not opted in, or it could not be read (`problem` says why).
 
     `savepoints` maps the path of each of the record's savepoints whose files can all be read to its checkpoint id.
-    `timestamps` is the topic's `message.timestamp.type`, where the broker tells it. `interrupted` says that what is
-    None may be read and only did not answer: it is waited for, where it decides something.
+    `timestamps` is the source topic's `message.timestamp.type`, and `topic_id` the id that Kafka gave it when it was
+    made, where the broker tells them. `interrupted` says that what is None may be read and only did not answer: it is
+    waited for, where it decides something.
     """
 
     tables: Mapping[str, TableView] | None = None
@@ -212,6 +219,7 @@ class Observation:
     savepoints: Mapping[str, int] | None = None
     job: JobHealth | None = None
     timestamps: str | None = None
+    topic_id: str | None = None
     problem: str | None = None
     interrupted: bool = False
 

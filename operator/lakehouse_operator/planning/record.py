@@ -147,6 +147,26 @@ class PendingSavepoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Gap:
+    """Records that Kafka no longer held when bronze came to them: at most so many, from offset `first` on."""
+
+    partition: int
+    first: int
+    records: int
+    since: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LostLetters:
+    """Transactions with dead letters that the job `job_id` could not commit. `accepted`: a person knows of them."""
+
+    job_id: str
+    transactions: int
+    since: str
+    accepted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class DiscardedHead:
     """The tag on the bronze table that keeps a head that a rewind discarded, and when it was first seen."""
 
@@ -186,7 +206,9 @@ class Record:
     asked for by schedule. `handled` holds the requests by annotation that were carried out. `stale_days` are event days
     of silver that a rewind left behind, until a run computes them anew that was created after the last rewind, at
     `stale_since`; `stale_gold` are gold's. `discarded` are the heads of bronze that rewinds discarded. `computed`
-    says by which definition days were computed, by the runs that had ended at `computed_until`.
+    says by which definition days were computed, by the runs that had ended at `computed_until`. `topic_id` is Kafka's
+    id of the topic that the stream's offsets belong to; `gaps` are what bronze lacks of it, and `lost_letters` what the
+    dead letters may lack.
     """
 
     accepted: str | None = None
@@ -215,6 +237,9 @@ class Record:
     discarded: tuple[DiscardedHead, ...] = ()
     computed: tuple[ComputedDays, ...] = ()
     computed_until: str | None = None
+    topic_id: str | None = None
+    gaps: tuple[Gap, ...] = ()
+    lost_letters: LostLetters | None = None
 
     def point(self, name: str | None) -> RecoveryPoint | None:
         """The recovery point of a name."""

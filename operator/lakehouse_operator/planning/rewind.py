@@ -22,6 +22,7 @@ from lakehouse_operator.planning.situation import (
     Situation,
     Step,
 )
+from lakehouse_operator.planning.source import coarse
 from lakehouse_operator.planning.start import delete, lost, removing, start
 from lakehouse_operator.planning.stop import stop
 
@@ -198,7 +199,7 @@ def _kafka_gone(s: Situation, point: RecoveryPoint) -> Hold | None:
         )
     starts = {part.partition: part.start for part in s.seen.observation.kafka}
     gaps = [(each.partition, starts.get(each.partition, 0) - each.offset) for each in point.kafka]
-    lost = [f"up to {_coarse(count)} of partition {partition}" for partition, count in gaps if count > 0]
+    lost = [f"up to {coarse(count)} of partition {partition}" for partition, count in gaps if count > 0]
     if not lost:
         return None
     return Hold(
@@ -206,12 +207,6 @@ def _kafka_gone(s: Situation, point: RecoveryPoint) -> Hold | None:
         message=f"Kafka does not hold all events since {point.name} any more; bronze would lose {', '.join(lost)}; "
         f"{accept}",
     )
-
-
-def _coarse(count: int) -> int:
-    """Rounded up to one digit, so that a message does not change with every record that Kafka drops."""
-    step = int(10 ** (len(str(count)) - 1))
-    return -(-count // step) * step
 
 
 # --- what is discarded ------------------------------------------------------------------------------------------------

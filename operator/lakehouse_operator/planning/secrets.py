@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from lakehouse_contract.settings import KafkaLogin
 from lakehouse_operator.api.pipeline import Catalog, KafkaSecurity, PipelineSpec
 
 _CATALOG_DEFAULTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
@@ -15,14 +16,7 @@ _CATALOG_DEFAULTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "hive": {},
     }
 )
-_LOGIN_MODULES = MappingProxyType(
-    {
-        "PLAIN": "org.apache.kafka.common.security.plain.PlainLoginModule",
-        "SCRAM-SHA-256": "org.apache.kafka.common.security.scram.ScramLoginModule",
-        "SCRAM-SHA-512": "org.apache.kafka.common.security.scram.ScramLoginModule",
-    }
-)
-_USER, _PASSWORD, _JAAS = "KAFKA_USERNAME", "KAFKA_PASSWORD", "KAFKA_SASL_JAAS_CONFIG"
+_USER, _PASSWORD = "KAFKA_USERNAME", "KAFKA_PASSWORD"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +52,6 @@ def kafka_properties(security: KafkaSecurity | None) -> dict[str, str]:
     if security is None:
         return {}
     properties: dict[str, str] = {"security.protocol": security.protocol}
-    if security.mechanism is not None:
-        properties["sasl.mechanism"] = security.mechanism
     if security.verify_with == "secret":
         properties["ssl.truststore.type"] = "PEM"
     if security.client_certificate:
@@ -71,8 +63,14 @@ def kafka_secret_properties(security: KafkaSecurity | None) -> dict[str, str]:
     """Kafka client property -> the environment variable that holds its value."""
     if security is None:
         return {}
-    named = {name: _variable("KAFKA", name) for name, _ in _kafka_files(security)}
-    return {**named, **({"sasl.jaas.config": _JAAS} if security.mechanism else {})}
+    return {name: _variable("KAFKA", name) for name, _ in _kafka_files(security)}
+
+
+def kafka_login(security: KafkaSecurity | None) -> KafkaLogin | None:
+    """How to log in, with the environment variables that hold user and password."""
+    if security is None or security.mechanism is None:
+        return None
+    return KafkaLogin(mechanism=security.mechanism, username=_USER, password=_PASSWORD)
 
 
 def _kafka_files(security: KafkaSecurity) -> list[tuple[str, str]]:
@@ -128,12 +126,5 @@ def _kafka_environment(security: KafkaSecurity | None) -> list[dict[str, Any]]:
     secret = security.secret_ref.name
     found = [Variable(_variable("KAFKA", name), secret, key).as_env() for name, key in _kafka_files(security)]
     if security.mechanism is not None:
-        module = _LOGIN_MODULES[security.mechanism]
-        # The kubelet fills in $(...) from the variables before it, so the password stands in no manifest.
-        login = f'{module} required username="$({_USER})" password="$({_PASSWORD})";'
-        found += [
-            Variable(_USER, secret, "username").as_env(),
-            Variable(_PASSWORD, secret, "password").as_env(),
-            {"name": _JAAS, "value": login},
-        ]
+        found += [Variable(_USER, secret, "username").as_env(), Variable(_PASSWORD, secret, "password").as_env()]
     return found

@@ -45,6 +45,8 @@ START_FRESH_ANNOTATION = f"{GROUP}/start-fresh"
 """Start without state, once: any token."""
 RETRY_ANNOTATION = f"{GROUP}/retry"
 """Try again what was given up, once: any token."""
+ACCEPT_LOSS_ANNOTATION = f"{GROUP}/accept-loss"
+"""Know of what SourceIntact and DeadLettersComplete say is missing, and let them be true again: any token."""
 FORCE_DELETE_ANNOTATION = f"{GROUP}/force-delete"
 """`true`: let a deletion go on at once, whatever is lost."""
 

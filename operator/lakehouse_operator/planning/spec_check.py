@@ -47,6 +47,9 @@ _FLINK_OWNED: tuple[tuple[str, str], ...] = (
     ("state.checkpoints.dir", "set spec.bronze.checkpoint.directory"),
     ("state.savepoints.dir", "set spec.bronze.checkpoint.savepointDirectory"),
     ("state.backend.type", "the state backend is part of what savepoints are made of"),
+    ("pipeline.max-parallelism", "it is part of what savepoints are made of"),
+    ("table.exec.uid", "the stream's state is found again by its uids"),
+    ("table.plan", "the stream's state is found again by its plan"),
     ("high-availability", "high availability is set up by the operator; its ids must stay"),
     ("kubernetes.cluster-id", "the operator names the cluster"),
     ("kubernetes.namespace", "the stream runs in the pipeline's namespace"),
@@ -105,6 +108,14 @@ _KAFKA_OWNED: tuple[tuple[str, str], ...] = (
     ("enable.auto.commit", "offsets are committed with checkpoints"),
     ("transaction.timeout.ms", "set spec.bronze.transactionTimeout"),
     ("transactional.id", "the job names its transactions"),
+    ("auto.offset.reset", "a new consumer group starts at the earliest record"),
+    ("enable.idempotence", "dead letters are written exactly once"),
+    ("acks", "dead letters are written exactly once"),
+    ("max.request.size", "it follows the dead letter topic's max.message.bytes"),
+    ("buffer.memory", "it follows the dead letter topic's max.message.bytes"),
+    ("config.providers", "secrets come by spec.source.security.secretRef"),
+    ("key.serializer", "the job writes bytes"),
+    ("value.serializer", "the job writes bytes"),
     ("key.deserializer", "the job reads bytes"),
     ("value.deserializer", "the job reads bytes"),
 )
@@ -270,6 +281,9 @@ def _configurations(spec: PipelineSpec) -> Iterator[Problem]:
     catalog = "put it into a Secret and name it in spec.catalog.secretRef"
     storage = "put it into a Secret and name it in spec.storage.secretRef"
     yield from _keys("spec.source.properties", spec.source.properties, _KAFKA_OWNED, kafka)
+    for key, value in spec.source.properties.items():
+        if "${" in value:
+            yield Problem(f"spec.source.properties.{key}", f"must not hold ${{: where it should be a secret, {kafka}")
     yield from _keys("spec.catalog.properties", spec.catalog.properties, _CATALOG_OWNED, catalog)
     yield from _keys("spec.bronze.flinkConfiguration", spec.bronze.flink_configuration, _FLINK_OWNED, storage)
     yield from _one_tree("spec.bronze.flinkConfiguration", spec.bronze.flink_configuration, flink_configuration(spec))

@@ -155,7 +155,8 @@ def back_to_newest(s: Situation, revision: Revision) -> Step:
 def fresh(s: Situation, revision: Revision) -> Step:
     """Start without state: a stream that never had any, or a person asked for it."""
     return start(
-        s.but(started=False, resting_on=None).begin("deploy", "starting", revision, origin="nothing"), revision
+        s.but(started=False, resting_on=None, topic_id=None).begin("deploy", "starting", revision, origin="nothing"),
+        revision,
     )
 
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from lakehouse_operator.planning import points, recovery, rewind, soak, staleness, stop, upkeep
+from lakehouse_operator.planning import points, recovery, rewind, soak, source, staleness, stop, upkeep
 from lakehouse_operator.planning.deletion import delete_pipeline, is_forced, let_go
-from lakehouse_operator.planning.gates import GROUND, first_hold, revision_to_run
+from lakehouse_operator.planning.gates import GROUND, first_hold, revision_to_run, state_fits
 from lakehouse_operator.planning.plan import Hold
 from lakehouse_operator.planning.record import Revision, Stage
 from lakehouse_operator.planning.situation import (
@@ -29,7 +29,7 @@ from lakehouse_operator.planning.upgrade import suspend, upgrade
 
 def decide(s: Situation) -> Step:
     """Decide the next step of a stream."""
-    s = staleness.noted(staleness.renewed(upkeep.keep(s)))
+    s = source.noted(staleness.noted(staleness.renewed(upkeep.keep(s))))
     if s.deleting and is_forced(s):
         # At once: no tag is set or dropped, because what is wrong with the tables must not hold this up.
         return let_go(s)
@@ -39,7 +39,11 @@ def decide(s: Situation) -> Step:
     situation, needed = points.forget(step.situation)
     situation, strays = points.retire(situation)
     situation, discarded = rewind.retire(situation)
-    news = points.events(s.seen.record.points, situation.record.points)
+    news = (
+        *points.events(s.seen.record.points, situation.record.points),
+        *source.events(s.seen.record, situation.record),
+    )
+    another = source.made_again(situation)
     return replace(
         step,
         situation=situation,
@@ -47,7 +51,7 @@ def decide(s: Situation) -> Step:
         before=(*tags, *step.before),
         after=(*step.after, *strays, *discarded),
         news=(*step.news, *news),
-        holds=(*step.holds, *(hold for hold in (waiting, needed) if hold is not None)),
+        holds=(*step.holds, *(hold for hold in (waiting, needed, another) if hold is not None)),
     )
 
 
@@ -90,10 +94,18 @@ def _asked(s: Situation) -> Step | Hold | None:
     if request is not None:
         return rewind.restore(s, request, revision_to_run(s))
     token = s.request(START_FRESH_ANNOTATION)
-    if token is not None and _has_nothing_to_go_on_with(s):
-        s = replace(s, record=s.record.handling(START_FRESH_ANNOTATION, token))
+    if token is not None and (_has_nothing_to_go_on_with(s) or _has_state_of_no_use(s)):
+        s = replace(s, record=s.record.handling(START_FRESH_ANNOTATION, token)).but(topic_id=None, started=False)
         return fresh(s, revision_to_run(s))
     return None
+
+
+def _has_state_of_no_use(s: Situation) -> bool:
+    """Whether what is wanted can't go on from the stream's state, though that may run.
+
+    Either its offsets mean other records by now, or the wanted job keeps other state.
+    """
+    return not s.should_rest and (source.is_another_topic(s) or state_fits(s) is not None)
 
 
 def _has_nothing_to_go_on_with(s: Situation) -> bool:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -88,7 +89,7 @@ class World:
 
     def submit(self, *, from_savepoint: str | None = None) -> str:
         """Start the job, and answer its id once all its tasks run."""
-        job = bronze.submit(self.settings, {}, target=self.cluster.address, from_savepoint=from_savepoint)
+        job = bronze.submit(self.settings, os.environ, target=self.cluster.address, from_savepoint=from_savepoint)
         self.until(lambda: self.cluster.rest.all_tasks_running(job), "all tasks run", job=job)
         return job
 

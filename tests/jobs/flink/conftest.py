@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pytest
 from jobs.flink.bronze_world import World, settings_for
 from lakehouse_operator.local import engines, flink, kafka
 from lakehouse_operator.local.processes import Processes
+from local import secured
 
 _numbers = count(1)
 
@@ -32,7 +33,15 @@ def client_configuration(installed: engines.Engines, tmp_path_factory: pytest.Te
 
 
 @pytest.fixture(scope="session")
-def jvm(installed: engines.Engines, client_configuration: Path) -> Any:
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+    """Of the secured broker. All processes of these tests get what a pipeline's Secret holds."""
+    made = secured.make_certificates(tmp_path_factory.mktemp("secrets"))
+    os.environ |= secured.environment(made)
+    return made
+
+
+@pytest.fixture(scope="session")
+def jvm(installed: engines.Engines, client_configuration: Path, certificates: Mapping[str, str]) -> Any:
     """The JVM behind PyFlink: the format, Iceberg and Flink's client are in it."""
     os.environ |= {
         **installed.java_environment(),
@@ -61,7 +70,11 @@ def broker(processes: Processes, installed: engines.Engines, tmp_path_factory: p
 
 @pytest.fixture(scope="session")
 def cluster(
-    processes: Processes, installed: engines.Engines, tmp_path_factory: pytest.TempPathFactory, broker: kafka.Broker
+    processes: Processes,
+    installed: engines.Engines,
+    tmp_path_factory: pytest.TempPathFactory,
+    broker: kafka.Broker,
+    certificates: Mapping[str, str],
 ) -> flink.FlinkCluster:
     started = flink.start(processes, installed, tmp_path_factory.mktemp("flink"), port=None, slots=2)
     broker.wait_until_ready()

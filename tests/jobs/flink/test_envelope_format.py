@@ -4,11 +4,15 @@ import json
 import random
 import string
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jobs.flink.bronze_world import settings_for
 from jobs.flink.classifier import Placed, Refused, classify
+from lakehouse_operator.planning.placement import dead_letter_type
 from lakehouse_operator.reference.events import records
 from lakehouse_operator.reference.traffic import Traffic
 
@@ -217,6 +221,20 @@ def test_random_bytes_and_spoiled_events_are_read_as_an_independent_reader_does(
     # The comparison means nothing unless each outcome has come up often.
     outcomes = ("placed", "INVALID_ENCODING", "INVALID_JSON", "MISSING_FIELD", "INVALID_FIELD")
     assert min(seen[outcome] for outcome in outcomes) > 300
+
+
+def test_verify_judges_which_records_are_dead_letters_as_the_format_does(reader: Any, tmp_path: Path) -> None:
+    settings = replace(settings_for("p", tmp_path, "127.0.0.1:1"), too_late="keep", future_tolerance_seconds=10**12)
+    chance = random.Random(20260201)
+    seen: Counter[str | None] = Counter()
+    values = [_random_value(chance) for _ in range(8_000)]
+    values += [event(event_time=_random_time(chance)) for _ in range(4_000)]
+    for value in values:
+        error = reader.read(value).errorType()
+        expected = None if error is None else error.name()
+        assert dead_letter_type(value, 0, settings) == expected, value
+        seen[expected] += 1
+    assert min(seen[outcome] for outcome in (None, "INVALID_ENCODING", "INVALID_JSON", "INVALID_FIELD")) > 300
 
 
 def test_the_reference_traffic_is_read_as_its_sender_meant_it(reader: Any) -> None:
