@@ -1,5 +1,6 @@
 """A cluster as a person sees it: through kubectl, on whatever kubeconfig the suite was given."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -73,6 +74,11 @@ class Cluster:
         return self.kubectl(
             "exec", *flags, pod, "-n", namespace, "-c", container, "--", *command, given=given, seconds=seconds
         )
+
+    def attempt(self, namespace: str, pod: str, container: str, *command: str) -> None:
+        """Run a command that may take its container down with it."""
+        with contextlib.suppress(Refused, subprocess.TimeoutExpired):
+            self.exec(namespace, pod, container, *command, seconds=60)
 
     def kill(self, namespace: str, pod: str) -> None:
         """SIGKILL for everything in a pod, at once."""

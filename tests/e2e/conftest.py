@@ -6,6 +6,7 @@ as `operator=REFERENCE flink=REFERENCE spark=REFERENCE testbed=REFERENCE`.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -33,13 +34,17 @@ def _setup(script: str, *arguments: str) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """A cluster with the images. It is taken down at the end, unless it was there before."""
+    """A cluster. It is taken down at the end, unless it was there before."""
+    shutil.rmtree(EVIDENCE, ignore_errors=True)
+    EVIDENCE.mkdir(parents=True)
     tools = Path(_setup("control_plane.py")["KUBEBUILDER_ASSETS"])
     was_up = (REPOSITORY / ".lakehouse" / "cluster" / "kubeconfig").exists()
     kubeconfig = Path(_setup("cluster.py", "up")["KUBECONFIG"])
-    yield Cluster(tools / "kubectl", kubeconfig)
-    if not was_up and not os.environ.get("LAKEHOUSE_E2E_KEEP"):
-        _setup("cluster.py", "down")
+    try:
+        yield Cluster(tools / "kubectl", kubeconfig)
+    finally:
+        if not was_up and not os.environ.get("LAKEHOUSE_E2E_KEEP"):
+            _setup("cluster.py", "down")
 
 
 @pytest.fixture(scope="session")
@@ -53,9 +58,9 @@ def images(cluster: Cluster) -> Images:
 
 
 @pytest.fixture(scope="session")
-def platform(cluster: Cluster, images: Images) -> Platform:
+def platform(cluster: Cluster, images: Images, tmp_path_factory: pytest.TempPathFactory) -> Platform:
     """Kafka, PostgreSQL, S3 and the three operators."""
-    made = Platform(cluster, images)
+    made = Platform(cluster, images, tmp_path_factory.mktemp("platform"))
     try:
         made.install(Path(_setup("control_plane.py")["LAKEHOUSE_FOREIGN_CRDS"]))
     except BaseException:
@@ -82,10 +87,16 @@ def life(platform: Platform) -> Life:
 
 
 @pytest.fixture
-def well(life: Life, request: pytest.FixtureRequest) -> Iterator[Life]:
-    """The pipeline, doing well with the spec of its manifest; what is seen at a failure is kept."""
+def kept(platform: Platform, request: pytest.FixtureRequest) -> Iterator[None]:
+    """What is seen at a failure is kept."""
     failed_before = request.session.testsfailed
-    life.restored()
-    yield life
+    yield
     if request.session.testsfailed > failed_before:
-        keep(life.platform.cluster, EVIDENCE / request.node.name)
+        keep(platform.cluster, EVIDENCE / request.node.name)
+
+
+@pytest.fixture
+def well(life: Life, kept: None) -> Life:
+    """The pipeline, doing well with the spec of its manifest."""
+    life.restored()
+    return life

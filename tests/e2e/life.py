@@ -1,18 +1,16 @@
 """A pipeline under load, and the proofs that nothing of it is lost, doubled or wrong."""
 
 import json
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+
+import yaml
 
 from e2e.cluster import Manifest
-from e2e.platform import TENANT, Platform
-from e2e.reference import Client, Pipeline
-
-DAYS_SENT = 3
-"""The sender's events arrive within so many days before it starts."""
+from e2e.platform import KEYS, LOGIN, TENANT, Platform
+from e2e.reference import Client, Pipeline, differences
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Life:
     """The reference pipeline, with events on their way to it all the time.
 
@@ -21,16 +19,12 @@ class Life:
         pipeline: The pipeline.
         client: Who sends events and judges.
         document: The pipeline's manifest as it was applied first.
-        senders: How many senders were started.
-        first_day: An event day that has events from the start.
     """
 
     platform: Platform
     pipeline: Pipeline
     client: Client
     document: Manifest
-    senders: int = field(default=0)
-    first_day: str = field(default="")
 
     @property
     def group(self) -> str:
@@ -38,10 +32,16 @@ class Life:
         return str(self.document["spec"]["source"]["consumerGroup"])
 
     def begin(self) -> None:
-        """Send events, and create the pipeline."""
-        self.first_day = (datetime.now(UTC) - timedelta(days=DAYS_SENT)).date().isoformat()  # noqa: TID251 - as the sender does
-        self.client.start(self.senders)
-        self.pipeline.apply(self.document)
+        """Send events, and create the pipeline as docs/install.md says."""
+        self.client.begin()
+        self.client.start()
+        if self.pipeline.seen:
+            return  # on a cluster that was kept
+        values = self.platform.folder / "pipeline-values.yaml"
+        values.write_text(yaml.safe_dump({"spec": differences(self.pipeline.name, self.platform.images)}))
+        keys = {f"{name}=...": f"{name}='{value}'" for name, value in {**KEYS, **LOGIN}.items()}
+        self.platform.documented("install.md", "A first pipeline", {**keys, "my-values.yaml": f"'{values}'"})
+        assert self.pipeline.seen["spec"] == self.document["spec"]
 
     def restored(self) -> None:
         """Bring the spec back to the document, and wait until the pipeline does well."""
@@ -58,6 +58,20 @@ class Life:
 
         self.platform.cluster.until(has_committed, "bronze goes on", seconds=seconds, tell=self._tell)
 
+    def rolled_back_to(self, good: str) -> None:
+        """Wait until a change is taken back and the last good revision runs; see that nothing came of it."""
+        cluster, pipeline = self.platform.cluster, self.pipeline
+        cluster.until(
+            lambda: pipeline.condition("Stalled").get("reason") == "RolledBack",
+            "it is rolled back",
+            seconds=420,
+            tell=pipeline.tell,
+        )
+        cluster.until(lambda: pipeline.job, "the last good job runs", seconds=300, tell=pipeline.tell)
+        assert pipeline.stream["revision"] == good
+        self.goes_on()
+        self.proven()
+
     def proven(self) -> None:
         """Each record that bronze has read is in bronze, in the dead letters, or a repeat."""
         told = self.client.verify(self.document)
@@ -65,8 +79,7 @@ class Life:
 
     def judged(self) -> None:
         """Let everything arrive, compute silver and gold, ask the oracle about every layer; then events flow on."""
-        assert self.client.finish(self.senders) > 0
-        self.platform.cluster.until(self._has_caught_up, "bronze has read everything", seconds=240, tell=self._tell)
+        self.arrived()
         for stage in ("silver", "gold"):
             outcome = self.pipeline.run(stage)
             assert outcome["phase"] == "Succeeded", outcome
@@ -74,13 +87,18 @@ class Life:
         assert len(checks) > 20, checks
         wrong = [check["report"] for check in checks if not check["passed"]]
         assert not wrong, "\n".join(wrong)
-        self.senders += 1
-        self.client.start(self.senders)
+        self.client.start()
+
+    def arrived(self) -> None:
+        """Stop sending, and wait until bronze has everything."""
+        assert self.client.finish() > 0
+        self.platform.cluster.until(self._has_caught_up, "bronze has read everything", seconds=240, tell=self._tell)
 
     def backfilled(self, first: str, last: str) -> None:
-        """Compute days anew: propose it, look at the plan, approve it, wait for its end."""
-        cluster, pipeline = self.platform.cluster, self.pipeline
-        name = pipeline.lakehouse("backfill", pipeline.name, "--from", first, "--to", last).split()[-1]
+        """Compute days anew, as docs/install.md says: propose it, look at the plan, approve it, wait for its end."""
+        cluster, documented = self.platform.cluster, self.platform.documented
+        said = documented("install.md", "Days computed again", {"FIRST": first, "LAST": last})
+        name = said.split("proposed LakehouseBackfill ")[1].split()[0]
 
         def phase() -> str:
             return str((cluster.get(TENANT, "lhb", name) or {}).get("status", {}).get("phase"))
@@ -89,8 +107,8 @@ class Life:
             return json.dumps((cluster.get(TENANT, "lhb", name) or {}).get("status", {}))
 
         cluster.until(lambda: phase() == "Proposed", "the backfill is planned", seconds=60, tell=tell)
-        pipeline.lakehouse("approve", name)
-        cluster.until(lambda: phase() in ("Succeeded", "Failed"), "the backfill is over", seconds=900, tell=tell)
+        documented("install.md", "Days computed again", {"BACKFILL": name}, block=1)
+        cluster.until(lambda: phase() in ("Succeeded", "Failed"), "the backfill is over", seconds=600, tell=tell)
         assert phase() == "Succeeded", tell()
 
     def _has_caught_up(self) -> bool:

@@ -1,6 +1,7 @@
 """The reference pipeline in the cluster, who sends events to it, and who judges what came of them."""
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -24,38 +25,56 @@ CONFINED = {
 OVER = ("Succeeded", "Failed", "Skipped", "Cancelled")
 
 
-def manifest(name: str, images: Images, *, topic: str | None = None) -> Manifest:
-    """The reference pipeline with this cluster's addresses, and with what makes it quick and small enough for two CPUs.
+def differences(name: str, images: Images) -> dict[str, Any]:
+    """What this cluster's pipeline has other than the reference: addresses, and what makes it quick and small.
 
-    Every other line is the one of examples/roman-numerals.yaml.
+    The node has two CPUs. Every other line is the one of examples/roman-numerals.yaml.
     """
+    spark = {
+        "image": images.spark,
+        "driver": {"cpu": 0.2, "memory": "1Gi"},
+        "executor": {"cpu": 0.2, "memory": "1Gi"},
+        "retry": {"backoff": "5s"},
+    }
+    return {
+        "source": {"bootstrapServers": BROKERS, "consumerGroup": f"flink-bronze-ingestion-{name}"},
+        "catalog": {"uri": CATALOG},
+        "storage": {"endpoint": STORE},
+        "bronze": {
+            "image": images.flink,
+            # What the Flink operator 1.7.0 calls the newest Flink that it knows; it runs 2.1 all the same.
+            "flinkVersion": "v1_18",
+            "checkpoint": {"interval": "5s"},
+            "restart": {"attempts": 3, "delay": "2s"},
+            "upgrade": {"soak": {"duration": "15s"}},
+            "jobManager": {"cpu": 0.2, "memory": "1Gi"},
+            "taskManager": {"cpu": 0.2, "memory": "1792Mi"},
+            "flinkConfiguration": {
+                # Small requests and generous limits: what starts needs a CPU for itself.
+                "kubernetes.jobmanager.cpu.limit-factor": "10",
+                "kubernetes.taskmanager.cpu.limit-factor": "10",
+            },
+        },
+        "silver": spark,
+        "gold": spark,
+    }
+
+
+def manifest(name: str, images: Images) -> Manifest:
+    """The reference pipeline with this cluster's differences."""
     pipeline = cast("Manifest", yaml.safe_load(EXAMPLE.read_text()))
     pipeline["metadata"] = {"name": name, "namespace": TENANT}
-    spec = pipeline["spec"]
-    spec["source"]["bootstrapServers"] = BROKERS
-    spec["source"]["topic"] = topic or spec["source"]["topic"]
-    spec["source"]["consumerGroup"] = f"flink-bronze-ingestion-{name}"
-    spec["catalog"]["uri"] = CATALOG
-    spec["storage"]["endpoint"] = STORE
-    bronze = spec["bronze"]
-    bronze["image"] = images.flink
-    # What the Flink operator 1.7.0 calls the newest Flink that it knows; it runs 2.1 all the same.
-    bronze["flinkVersion"] = "v1_18"
-    bronze["checkpoint"]["interval"] = "5s"
-    bronze["restart"] = {"attempts": 3, "delay": "2s"}
-    bronze["upgrade"] = {"soak": {"duration": "15s"}}
-    bronze["jobManager"] = {"cpu": 0.2, "memory": "1Gi"}
-    bronze["taskManager"] = {"cpu": 0.2, "memory": "1792Mi"}
-    bronze["flinkConfiguration"] = {
-        # Small requests and generous limits: the node has two CPUs, and what starts needs one for itself.
-        "kubernetes.jobmanager.cpu.limit-factor": "10",
-        "kubernetes.taskmanager.cpu.limit-factor": "10",
-    }
-    for stage in ("silver", "gold"):
-        spec[stage]["image"] = images.spark
-        spec[stage]["driver"] = {"cpu": 0.2, "memory": "1Gi"}
-        spec[stage]["executor"] = {"cpu": 0.2, "memory": "1Gi"}
+    _lay(pipeline["spec"], differences(name, images))
     return pipeline
+
+
+def _lay(over: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    """Change fields, map by map, as the sample's chart does."""
+    for name, value in changes.items():
+        if isinstance(value, dict) and isinstance(over.get(name), dict):
+            _lay(over[name], value)
+        else:
+            over[name] = value
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +171,31 @@ class Pipeline:
             tell=self.tell,
         )
 
+    def until_seen(self) -> None:
+        """Wait until the operator has taken its spec in."""
+        generation = self.seen["metadata"]["generation"]
+        self.cluster.until(
+            lambda: self.status.get("acceptedGeneration") == generation,
+            "the change is accepted",
+            seconds=180,
+            tell=self.tell,
+        )
+
+    def begin(self, stage: str) -> str:
+        """Run a stage by hand; return the name of the LakehouseRun."""
+        return self.lakehouse("run", self.name, "--stage", stage).split()[-1]
+
+    def driver(self, run: str) -> str | None:
+        """The driver's pod of a run, once its container runs."""
+        for pod in self.cluster.find(TENANT, "pods", {"spark-role": "driver", "lakehouse.dev/run": run}):
+            statuses = pod["status"].get("containerStatuses", [])
+            if statuses and "running" in statuses[0]["state"]:
+                return str(pod["metadata"]["name"])
+        return None
+
     def run(self, stage: str, seconds: float = 400) -> dict[str, Any]:
         """Run a stage by hand, wait for its end, and return the LakehouseRun's status."""
-        asked = self.lakehouse("run", self.name, "--stage", stage).split()[-1]
-        return self.outcome(asked, seconds)
+        return self.outcome(self.begin(stage), seconds)
 
     def outcome(self, run: str, seconds: float = 400) -> dict[str, Any]:
         """Wait for the end of a run and return its status."""
@@ -180,8 +220,8 @@ class Client:
     name: str
     topic: str
 
-    def start(self, number: int) -> None:
-        """Start to send; each start of one client has a number of its own."""
+    def begin(self) -> None:
+        """Be there."""
         scripts = {path.name: path.read_text() for path in (HERE / "client").glob("*.py")}
         self.cluster.apply(
             {
@@ -195,6 +235,10 @@ class Client:
         self.cluster.kubectl(
             "wait", "pod", self.name, "-n", TENANT, "--for=condition=Ready", "--timeout=120s", seconds=150
         )  # fmt: skip
+
+    def start(self) -> None:
+        """Start to send. Whatever was being sent before is ended first; each start has a number of its own."""
+        number = self.finish()
         self._exec(
             "sh",
             "-c",
@@ -213,12 +257,15 @@ class Client:
         )
         self._exec("python", "-c", code, BROKERS, name)
 
-    def finish(self, number: int) -> int:
-        """Stop sending; return how many records were sent."""
-        self._exec("touch", f"/work/{number}/finish")
-        look = ("sh", "-c", f"cat /work/{number}/sent.json 2>/dev/null || true")
-        told = self.cluster.until(lambda: self._exec(*look), "the sender has ended", seconds=120, tell=self.log)
-        return int(json.loads(told)["records"])
+    def finish(self) -> int:
+        """Stop sending; return how many times it was started."""
+        number = int(self._exec("sh", "-c", "ls /work | grep -c '^[0-9]*$' || true"))
+        if number:
+            last = f"/work/{number - 1}"
+            look = ("sh", "-c", f"touch {last}/finish; cat {last}/sent.json 2>/dev/null || true")
+            told = self.cluster.until(lambda: self._exec(*look), "the sender has ended", seconds=120, tell=self.log)
+            assert json.loads(told)["records"] > 0, told
+        return number
 
     def log(self) -> str:
         """What the sender said."""
@@ -226,12 +273,12 @@ class Client:
 
     def verify(self, document: Manifest) -> str:
         """`lakehouse verify`: all that bronze has read, against Kafka itself."""
-        self._give(document)
+        self.give(document)
         return self._exec("lakehouse", "verify", "-f", "/work/pipeline.yaml")
 
     def judge(self, document: Manifest) -> list[dict[str, Any]]:
         """The oracle's checks of everything that was sent; nothing may be written meanwhile."""
-        self._give(document)
+        self.give(document)
         answer = self._exec("python", "/scripts/judge.py", BROKERS, "/work/pipeline.yaml", "/work")
         return cast("list[dict[str, Any]]", json.loads(answer.splitlines()[-1]))
 
@@ -244,8 +291,13 @@ class Client:
         ends, committed = self._exec("python", "-c", code, BROKERS, self.topic, group).split()
         return int(ends), int(committed)
 
-    def _give(self, document: Manifest) -> None:
+    def give(self, document: Manifest) -> None:
+        """Put a manifest where a person in the pod would have it."""
         self._exec("sh", "-c", "cat > /work/pipeline.yaml", given=yaml.safe_dump(document))
+
+    def command(self, *command: str) -> str:
+        """What runs a command in the pod, in words of a shell."""
+        return shlex.join(["kubectl", "exec", self.name, "-n", TENANT, "-c", "client", "--", *command])
 
     def _exec(self, *command: str, given: str | None = None) -> str:
         return self.cluster.exec(TENANT, self.name, "client", *command, given=given)
