@@ -5,6 +5,7 @@
     python setup/cluster.py kubeconfig         print KUBECONFIG=path
     python setup/cluster.py exec -- COMMAND    run a program of this host in the cluster's network
     python setup/cluster.py down               remove all of it but its logs
+    python setup/cluster.py check              say whether `up` can make one here
 
 It is one of three, and each has a kubeconfig on which the same things run:
 
@@ -83,7 +84,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     state.add_argument("--state", metavar="DIR", help="the cluster's folder, by default .lakehouse/cluster")
     parser = argparse.ArgumentParser(prog="cluster.py", parents=[state], description="A cluster on this machine.")
     actions = parser.add_subparsers(dest="action", required=True)
-    for name, does in (("up", "make it"), ("down", "remove it"), ("kubeconfig", "print its kubeconfig")):
+    for name, does in (
+        ("up", "make it"),
+        ("down", "remove it"),
+        ("kubeconfig", "print its kubeconfig"),
+        ("check", "say whether it can be made"),
+    ):
         actions.add_parser(name, parents=[state], help=does)
     load = actions.add_parser("load", parents=[state], help="give it the images of docker-archives")
     load.add_argument("operands", nargs="+", metavar="ARCHIVE")
@@ -98,7 +104,7 @@ def leave_alone(kubeconfig: str, action: str) -> int:
     """Say that a cluster is the user's own."""
     if action in {"up", "kubeconfig"}:
         print(f"KUBECONFIG={kubeconfig}")
-    if action == "kubeconfig":
+    if action in {"kubeconfig", "check"}:
         return 0
     print(f"{OWN_CLUSTER} names a cluster of your own, {kubeconfig}: '{action}' does nothing to it", file=sys.stderr)
     # A program that was to run there has not run.
@@ -172,6 +178,13 @@ def load(request: Request) -> int:
     return 0
 
 
+def check(_: Request) -> int:
+    """See whether a cluster can be made here."""
+    if not kind_cluster.is_possible():
+        node.check_rights()
+    return 0
+
+
 def kubeconfig(request: Request) -> int:
     """Print where the kubeconfig is."""
     if not request.place.kubeconfig.is_file():
@@ -199,6 +212,7 @@ ACTIONS: dict[str, Callable[[Request], int]] = {
     "load": load,
     "kubeconfig": kubeconfig,
     "exec": execute,
+    "check": check,
 }
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Run all tests, each part in the environment that it belongs to: ``python setup/run_tests.py [PART...]``.
 
 The last line sums the parts up, such as ``120 passed, 0 failed``. A part that breaks off, or that runs no test at all,
-counts as one failure; the other parts still run.
+counts as one failure; the other parts still run. A part that can't run on this machine is not counted; the last line
+says why, such as ``120 passed, 0 failed; e2e was not run: ...``; where it was named, it counts as one failure.
 """
 
 import argparse
@@ -32,6 +33,8 @@ class Part:
         environment: The environment that they run in.
         arguments: What pytest is told to run.
         asked_for: Whether it runs only where it is named.
+        check: A script that says with exit code 0 whether it can run here, with its arguments.
+        needs: Scripts that make what it needs, where that is not there yet. A test's time is no measure for a build.
         workers: How many of its files run at once. Tests of one file never do: they share engines and worlds.
     """
 
@@ -39,6 +42,8 @@ class Part:
     environment: Environment
     arguments: tuple[str, ...]
     asked_for: bool = False
+    check: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
     workers: int = 1
 
     @property
@@ -53,7 +58,14 @@ PARTS: Final = {
         Part("operator", environments.OPERATOR, ("tests", *(f"--ignore={folder}" for folder in ELSEWHERE)), workers=2),
         Part("flink", environments.FLINK, ("tests/jobs/flink",)),
         Part("spark", environments.SPARK, ("tests/jobs/spark",), workers=2),
-        Part("e2e", environments.OPERATOR, ("tests/e2e",), asked_for=True),
+        Part(
+            "e2e",
+            environments.OPERATOR,
+            ("tests/e2e",),
+            asked_for=True,
+            check=("cluster.py", "check"),
+            needs=("cluster_programs.py", "images.py"),
+        ),
     )
 }
 
@@ -108,8 +120,20 @@ def judge(exit_code: int, report: Path) -> tuple[Count, str]:
     return count, ""
 
 
+def obstacle(part: Part) -> str:
+    """Why a part can't run on this machine; empty where it can."""
+    if not part.check:
+        return ""
+    script, *arguments = part.check
+    command = [sys.executable, str(ROOT / "setup" / script), *arguments]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    return answer.stderr.strip() if answer.returncode else ""
+
+
 def run(part: Part, options: Sequence[str]) -> Count:
     """Run one part. What pytest prints goes to the terminal as it comes."""
+    for script in part.needs:
+        subprocess.run([sys.executable, str(ROOT / "setup" / script)], stdout=subprocess.DEVNULL, check=False)
     name = part.name
     print(f"\n--- {name}: {' '.join(part.arguments)}", flush=True)
     variables = os.environ | {
@@ -143,14 +167,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unknown = [name for name in options.parts if name not in PARTS]
     if unknown:
         parser.error(f"there is no part called {unknown[0]!r}; the parts are {', '.join(PARTS)}")
-    total = Count()
+    total, left_out = Count(), ""
     try:
         for name in options.parts or [part.name for part in PARTS.values() if not part.asked_for]:
-            total += run(PARTS[name], shlex.split(options.options))
+            if why := obstacle(PARTS[name]):
+                left_out += f"; {name} was not run: {why}"
+                total += Count(failed=1 if options.parts else 0)
+            else:
+                total += run(PARTS[name], shlex.split(options.options))
     except KeyboardInterrupt:
         print("\nstopped")
         return 130
-    print(f"\n{total.describe()}", flush=True)
+    print(f"\n{total.describe()}{left_out}", flush=True)
     return 1 if total.failed else 0
 
 

@@ -119,6 +119,21 @@ def test_files_run_at_once_and_the_tests_of_one_file_one_after_the_other(
     assert capfd.readouterr().out.splitlines()[-1] == "4 passed, 0 failed"
 
 
+def test_a_part_that_cannot_run_here_is_told_of_and_fails_only_where_it_was_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "setup").mkdir()
+    (tmp_path / "setup" / "check.py").write_text("import sys; sys.exit(f'it takes {sys.argv[1]}')")
+    monkeypatch.setattr(run_tests, "ROOT", tmp_path)
+    part = Part("far", ThisPython("far", "dev"), ("tests",), check=("check.py", "a boat"))
+    monkeypatch.setattr(run_tests, "PARTS", {"far": part})
+
+    assert run_tests.main([]) == 0
+    assert capfd.readouterr().out.splitlines()[-1] == "0 passed, 0 failed; far was not run: it takes a boat"
+    assert run_tests.main(["far"]) == 1
+    assert capfd.readouterr().out.splitlines()[-1] == "0 passed, 1 failed; far was not run: it takes a boat"
+
+
 def test_every_test_belongs_to_one_part(root: Path) -> None:
     """What one part leaves out another runs."""
     left_out = {
