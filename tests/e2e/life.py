@@ -33,15 +33,17 @@ class Life:
 
     def begin(self) -> None:
         """Send events, and create the pipeline as docs/install.md says."""
+        documented = self.platform.documented
+        is_new = not self.pipeline.seen  # else it is on a cluster that was kept
+        if is_new:
+            keys = {f"{name}=...": f"{name}='{value}'" for name, value in {**KEYS, **LOGIN}.items()}
+            documented("install.md", "A first pipeline", keys)
         self.client.begin()
         self.client.start()
-        if self.pipeline.seen:
-            return  # on a cluster that was kept
-        values = self.platform.folder / "pipeline-values.yaml"
-        values.write_text(yaml.safe_dump({"spec": differences(self.pipeline.name, self.platform.images)}))
-        keys = {f"{name}=...": f"{name}='{value}'" for name, value in {**KEYS, **LOGIN}.items()}
-        self.platform.documented("install.md", "A first pipeline", {**keys, "my-values.yaml": f"'{values}'"})
-        assert self.pipeline.seen["spec"] == self.document["spec"]
+        if is_new:
+            values = self.platform.folder / "pipeline-values.yaml"
+            values.write_text(yaml.safe_dump({"spec": differences(self.pipeline.name, self.platform.images)}))
+            documented("install.md", "A first pipeline", {"my-values.yaml": f"'{values}'"}, block=1)
 
     def restored(self) -> None:
         """Bring the spec back to the document, and wait until the pipeline does well."""
