@@ -20,6 +20,7 @@ from e2e.evidence import keep
 from e2e.life import Life
 from e2e.platform import Images, Platform
 from e2e.reference import Client, Pipeline, manifest
+from e2e.second import Second, Story, story
 
 NAME = "roman-numerals"
 EVIDENCE = REPOSITORY / ".lakehouse" / "e2e"
@@ -84,6 +85,14 @@ def life(platform: Platform) -> Life:
         keep(platform.cluster, EVIDENCE / "start")
         raise
     return made
+
+
+@pytest.fixture(scope="session")
+def second(life: Life) -> Iterator[Story]:
+    """What happens to a second pipeline, beside the tests of the first one."""
+    made = story(Second.of(life))
+    yield made
+    made.break_off()
 
 
 @pytest.fixture

@@ -273,13 +273,11 @@ class Client:
 
     def verify(self, document: Manifest) -> str:
         """`lakehouse verify`: all that bronze has read, against Kafka itself."""
-        self.give(document)
-        return self._exec("lakehouse", "verify", "-f", "/work/pipeline.yaml")
+        return self._exec("lakehouse", "verify", "-f", self.give(document))
 
     def judge(self, document: Manifest) -> list[dict[str, Any]]:
         """The oracle's checks of everything that was sent; nothing may be written meanwhile."""
-        self.give(document)
-        answer = self._exec("python", "/scripts/judge.py", BROKERS, "/work/pipeline.yaml", "/work")
+        answer = self._exec("python", "/scripts/judge.py", BROKERS, self.give(document), "/work")
         return cast("list[dict[str, Any]]", json.loads(answer.splitlines()[-1]))
 
     def offsets(self, group: str) -> tuple[int, int]:
@@ -291,13 +289,17 @@ class Client:
         ends, committed = self._exec("python", "-c", code, BROKERS, self.topic, group).split()
         return int(ends), int(committed)
 
-    def give(self, document: Manifest) -> None:
-        """Put a manifest where a person in the pod would have it."""
-        self._exec("sh", "-c", "cat > /work/pipeline.yaml", given=yaml.safe_dump(document))
+    def give(self, document: Manifest) -> str:
+        """Put a manifest where a person in the pod would have it; return where."""
+        path = f"/work/{document['metadata']['name']}.yaml"
+        self._exec("sh", "-c", f"cat > {path}", given=yaml.safe_dump(document))
+        return path
 
-    def command(self, *command: str) -> str:
-        """What runs a command in the pod, in words of a shell."""
-        return shlex.join(["kubectl", "exec", self.name, "-n", TENANT, "-c", "client", "--", *command])
+    def to_verify(self, document: Manifest) -> dict[str, str]:
+        """What `lakehouse verify` is on the pages -> what it is from the pod that reaches everything."""
+        command = ["lakehouse", "verify", "-f", self.give(document)]
+        within = shlex.join(["kubectl", "exec", self.name, "-n", TENANT, "-c", "client", "--", *command])
+        return {"lakehouse verify -f pipeline.yaml": within}
 
     def _exec(self, *command: str, given: str | None = None) -> str:
         return self.cluster.exec(TENANT, self.name, "client", *command, given=given)

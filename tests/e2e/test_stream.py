@@ -13,7 +13,7 @@ from e2e.life import Life
 from e2e.platform import KEYS, LOGIN, PODS, SERVICES, SYSTEM, TENANT
 from e2e.reference import NO_SUCH_IMAGE
 
-pytestmark = pytest.mark.timeout(1500)
+pytestmark = [pytest.mark.timeout(1500), pytest.mark.usefixtures("second")]
 FLINK = {"app": "roman-numerals-bronze"}
 EATERS = "import os, signal\nfor _ in range(40):\n    if not os.fork():\n        b'x' * (64 << 20); signal.pause()\n"
 """Forty programs that take 64 MiB each. What is then killed is the largest: the TaskManager itself."""
@@ -203,11 +203,9 @@ def test_a_rewind_leaves_bronze_exactly_right_and_a_backfill_the_layers_above(we
     # Silver has seen what is going to be discarded.
     assert pipeline.run("silver")["phase"] == "Succeeded"
     before = pipeline.job
-    well.client.give(well.document)
-    verify = {
-        "lakehouse verify -f pipeline.yaml": well.client.command("lakehouse", "verify", "-f", "/work/pipeline.yaml")
-    }
-    documented("install.md", "Back to an earlier state", {"POINT": point, **verify}, block=1)
+    documented(
+        "install.md", "Back to an earlier state", {"POINT": point, **well.client.to_verify(well.document)}, block=1
+    )
     well.platform.cluster.until(
         lambda: pipeline.job not in (None, before), "it goes on from the point", seconds=300, tell=pipeline.tell
     )
@@ -223,11 +221,10 @@ def test_a_rewind_leaves_bronze_exactly_right_and_a_backfill_the_layers_above(we
 
 
 def test_the_commands_for_the_night_work(well: Life) -> None:
-    client, documented = well.client, well.platform.documented
-    client.give(well.document)
+    documented = well.platform.documented
     [run, *_] = well.platform.cluster.find(TENANT, "lhr")
-    verify = {"lakehouse verify -f pipeline.yaml": client.command("lakehouse", "verify", "-f", "/work/pipeline.yaml")}
-    assert "roman-numerals" in documented("troubleshooting.md", "Troubleshooting", verify)
+    told = documented("troubleshooting.md", "Troubleshooting", well.client.to_verify(well.document))
+    assert "Everything is there" in told
     documented("troubleshooting.md", "The Flink job fails to start")
     documented("troubleshooting.md", "The Flink job fails to start", {"kafka": f"kafka.{SERVICES}.svc"}, block=1)
     documented("troubleshooting.md", "Checkpoints fail")

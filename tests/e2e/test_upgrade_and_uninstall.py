@@ -8,10 +8,17 @@ import pytest
 from e2e.cluster import rolled_out
 from e2e.life import Life
 from e2e.platform import OPERATOR, PODS, RELEASE, SYSTEM, TENANT
+from e2e.second import Story
 from helm.chart import CHART
 from lakehouse_operator.planning.plan import FINALIZER
 
 pytestmark = pytest.mark.timeout(1500)
+
+
+@pytest.fixture(autouse=True)
+def alone(second: Story) -> None:
+    """Nothing else happens meanwhile: without an operator nobody cares for a second pipeline."""
+    second.is_over()
 
 
 def test_an_upgrade_brings_crds_up_to_date_and_leaves_streams_alone(well: Life, tmp_path: Path) -> None:
@@ -57,7 +64,7 @@ def test_streams_run_on_without_a_release_and_the_next_one_takes_them_up(well: L
 
     told = platform.release()
 
-    assert "ok: 1 pipelines in lakehouse-e2e-data" in told
+    assert "ok: 2 pipelines in lakehouse-e2e-data" in told
     cluster.until(
         lambda: pipeline.seen["metadata"].get("finalizers") == [FINALIZER],
         "the pipeline is taken up",
