@@ -6,6 +6,7 @@
     python setup/cluster.py exec -- COMMAND    run a program of this host in the cluster's network
     python setup/cluster.py down               remove all of it but its logs
     python setup/cluster.py check              say whether `up` can make one here
+    python setup/cluster.py prepare            get and build what `up` needs, once, and make nothing yet
 
 It is one of three, and each has a kubeconfig on which the same things run:
 
@@ -89,6 +90,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         ("down", "remove it"),
         ("kubeconfig", "print its kubeconfig"),
         ("check", "say whether it can be made"),
+        ("prepare", "get what it needs"),
     ):
         actions.add_parser(name, parents=[state], help=does)
     load = actions.add_parser("load", parents=[state], help="give it the images of docker-archives")
@@ -104,7 +106,7 @@ def leave_alone(kubeconfig: str, action: str) -> int:
     """Say that a cluster is the user's own."""
     if action in {"up", "kubeconfig"}:
         print(f"KUBECONFIG={kubeconfig}")
-    if action in {"kubeconfig", "check"}:
+    if action in {"kubeconfig", "check", "prepare"}:
         return 0
     print(f"{OWN_CLUSTER} names a cluster of your own, {kubeconfig}: '{action}' does nothing to it", file=sys.stderr)
     # A program that was to run there has not run.
@@ -132,13 +134,17 @@ def _is_up(place: Place, record: Record) -> bool:
 
 
 def _make_node(place: Place) -> None:
-    node.check_rights()
-    install_packages()
-    programs = cluster_programs.programs()
-    sandbox = pause_image.make()
+    programs, sandbox = _ingredients()
     if node.down(place):
         print("removed what was left of a cluster that has failed", file=sys.stderr)
     node.up(place, programs, sandbox)
+
+
+def _ingredients() -> tuple[dict[str, Path], node.Image]:
+    """The programs and the image that a node is made of, built where they are not there yet."""
+    node.check_rights()
+    install_packages()
+    return cluster_programs.programs(), pause_image.make()
 
 
 def install_packages() -> None:
@@ -185,6 +191,13 @@ def check(_: Request) -> int:
     return 0
 
 
+def prepare(_: Request) -> int:
+    """Get what `up` needs, so that it takes seconds."""
+    if not kind_cluster.is_possible():
+        _ingredients()
+    return 0
+
+
 def kubeconfig(request: Request) -> int:
     """Print where the kubeconfig is."""
     if not request.place.kubeconfig.is_file():
@@ -213,6 +226,7 @@ ACTIONS: dict[str, Callable[[Request], int]] = {
     "kubeconfig": kubeconfig,
     "exec": execute,
     "check": check,
+    "prepare": prepare,
 }
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ class Part:
         arguments: What pytest is told to run.
         asked_for: Whether it runs only where it is named.
         check: A script that says with exit code 0 whether it can run here, with its arguments.
-        needs: Scripts that make what it needs, where that is not there yet. A test's time is no measure for a build.
+        needs: Scripts, with arguments, that make what it needs and is not there yet: a build is no part of a test.
         workers: How many of its files run at once. Tests of one file never do: they share engines and worlds.
     """
 
@@ -43,7 +43,7 @@ class Part:
     arguments: tuple[str, ...]
     asked_for: bool = False
     check: tuple[str, ...] = ()
-    needs: tuple[str, ...] = ()
+    needs: tuple[tuple[str, ...], ...] = ()
     workers: int = 1
 
     @property
@@ -64,7 +64,7 @@ PARTS: Final = {
             ("tests/e2e",),
             asked_for=True,
             check=("cluster.py", "check"),
-            needs=("cluster_programs.py", "images.py"),
+            needs=(("cluster.py", "prepare"), ("images.py",)),
         ),
     )
 }
@@ -124,16 +124,20 @@ def obstacle(part: Part) -> str:
     """Why a part can't run on this machine; empty where it can."""
     if not part.check:
         return ""
-    script, *arguments = part.check
-    command = [sys.executable, str(ROOT / "setup" / script), *arguments]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    answer = subprocess.run(_script(part.check), capture_output=True, text=True, check=False)
     return answer.stderr.strip() if answer.returncode else ""
+
+
+def _script(words: Sequence[str]) -> list[str]:
+    """The command that runs one of the scripts here."""
+    return [sys.executable, str(ROOT / "setup" / words[0]), *words[1:]]
 
 
 def run(part: Part, options: Sequence[str]) -> Count:
     """Run one part. What pytest prints goes to the terminal as it comes."""
-    for script in part.needs:
-        subprocess.run([sys.executable, str(ROOT / "setup" / script)], stdout=subprocess.DEVNULL, check=False)
+    for needed in part.needs:
+        # Where that fails, so do the tests, and the messages are above them.
+        subprocess.run(_script(needed), stdout=subprocess.DEVNULL, check=False)
     name = part.name
     print(f"\n--- {name}: {' '.join(part.arguments)}", flush=True)
     variables = os.environ | {

@@ -308,6 +308,21 @@ class TestCommandLine:
         assert script.main([*state, "exec", "--", "true"]) == 1
         assert not (tmp_path / "state").exists()
 
+    def test_whether_one_can_be_made_is_said_before_anything_is_built(
+        self, script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(script.kind_cluster, "is_possible", lambda: False)
+        monkeypatch.setattr(os, "geteuid", lambda: 1000)
+        assert script.main(["check"]) == 1
+        assert script.main(["prepare"]) == 1
+        first, second = capsys.readouterr().err.splitlines()
+        assert first == second
+        assert "needs root" in first
+        monkeypatch.setattr(script.kind_cluster, "is_possible", lambda: True)
+        assert script.main(["check"]) == script.main(["prepare"]) == 0
+        monkeypatch.setenv("LAKEHOUSE_E2E_KUBECONFIG", "/home/me/config")
+        assert script.main(["check"]) == script.main(["prepare"]) == 0
+
     @pytest.mark.parametrize("action", [["load", "a.tar"], ["kubeconfig"], ["exec", "--", "true"]])
     def test_without_a_cluster_it_says_how_to_make_one(
         self, script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], action: list[str]
