@@ -15,6 +15,8 @@ import yaml
 Manifest = dict[str, Any]
 Seen = TypeVar("Seen")
 BETWEEN_LOOKS = 0.5
+PATIENCE = 2.0
+"""How often as long as on a quiet machine something may take."""
 
 
 class Refused(Exception):
@@ -97,10 +99,10 @@ class Cluster:
         Args:
             look: What is looked at; a false answer means not yet, and so does a refusal.
             what: What is waited for, for the message.
-            seconds: How long at most.
+            seconds: How long at most, on a quiet machine.
             tell: More for the message.
         """
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * PATIENCE
         last: object = None
         while True:
             try:
@@ -110,11 +112,11 @@ class Cluster:
             except (Refused, subprocess.TimeoutExpired) as error:
                 last = error
             if time.monotonic() > deadline:
-                raise AssertionError(f"not within {seconds:.0f} s: {what}\n{last or ''}\n{tell()}")
+                raise AssertionError(f"not within {seconds * PATIENCE:.0f} s: {what}\n{last or ''}\n{tell()}")
             time.sleep(BETWEEN_LOOKS)
 
 
-def rolled_out(cluster: Cluster, namespace: str, names: Iterable[str], seconds: float = 300) -> None:
+def rolled_out(cluster: Cluster, namespace: str, names: Iterable[str], seconds: float = 600) -> None:
     """Wait until Deployments are available."""
     for name in names:
         cluster.kubectl(

@@ -64,7 +64,7 @@ class Platform:
             self.release()
         for name in ("kafka", "postgres", "s3"):
             cluster.kubectl(
-                "rollout", "status", f"statefulset/{name}", "-n", SERVICES, "--timeout=300s", seconds=330
+                "rollout", "status", f"statefulset/{name}", "-n", SERVICES, "--timeout=600s", seconds=630
             )  # fmt: skip
         rolled_out(cluster, SERVICES, ("flink-operator", "spark-operator"))
 

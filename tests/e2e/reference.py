@@ -233,7 +233,7 @@ class Client:
             self._pod(),
         )
         self.cluster.kubectl(
-            "wait", "pod", self.name, "-n", TENANT, "--for=condition=Ready", "--timeout=120s", seconds=150
+            "wait", "pod", self.name, "-n", TENANT, "--for=condition=Ready", "--timeout=300s", seconds=330
         )  # fmt: skip
 
     def start(self) -> None:

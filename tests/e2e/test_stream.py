@@ -13,7 +13,7 @@ from e2e.life import Life
 from e2e.platform import KEYS, LOGIN, PODS, SERVICES, SYSTEM, TENANT
 from e2e.reference import NO_SUCH_IMAGE
 
-pytestmark = [pytest.mark.timeout(1500), pytest.mark.usefixtures("second")]
+pytestmark = [pytest.mark.timeout(2400), pytest.mark.usefixtures("second")]
 FLINK = {"app": "roman-numerals-bronze"}
 EATERS = "import os, signal\nfor _ in range(40):\n    if not os.fork():\n        b'x' * (64 << 20); signal.pause()\n"
 """Forty programs that take 64 MiB each. What is then killed is the largest: the TaskManager itself."""

@@ -7,7 +7,7 @@ import pytest
 
 from e2e.second import Story
 
-pytestmark = [pytest.mark.timeout(1500), pytest.mark.usefixtures("kept")]
+pytestmark = [pytest.mark.timeout(2400), pytest.mark.usefixtures("kept")]
 
 
 def test_retained_it_is_stopped_with_a_savepoint_and_goes_on_from_it(second: Story) -> None:

@@ -12,7 +12,7 @@ from e2e.second import Story
 from helm.chart import CHART
 from lakehouse_operator.planning.plan import FINALIZER
 
-pytestmark = pytest.mark.timeout(1500)
+pytestmark = pytest.mark.timeout(2400)
 
 
 @pytest.fixture(autouse=True)
