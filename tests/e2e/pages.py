@@ -36,7 +36,7 @@ def sections(page: str) -> dict[str, list[str]]:
     return found
 
 
-def run(cluster: Cluster, script: str, names: Mapping[str, str], seconds: float = 300) -> str:
+def run(cluster: Cluster, script: str, names: Mapping[str, str], seconds: float = 900) -> str:
     """Run a block of commands in the folder of the repository, and return what they print.
 
     Args:

@@ -56,7 +56,7 @@ class Second:
 
     def delete(self) -> None:
         """Delete it and wait until it is gone. Its record stays, and nothing else."""
-        self.pipeline.cluster.kubectl("delete", "lhp", NAME, "-n", TENANT, "--timeout=240s", seconds=260)
+        self.pipeline.cluster.kubectl("delete", "lhp", NAME, "-n", TENANT, "--timeout=480s", seconds=500)
         self.is_gone()
 
     def is_gone(self) -> None:
