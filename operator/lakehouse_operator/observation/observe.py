@@ -83,7 +83,11 @@ class Observer:
             ),
         )
         topic_id = (
-            _part(problems, "Kafka", lambda: self._kafka_observer(look).topic_id(look.settings.kafka.topic))
+            _part(
+                problems,
+                "Kafka",
+                lambda: self._shared_kafka(look).ask(lambda kafka: kafka.topic_id(look.settings.kafka.topic)),
+            )
             if kafka is not None
             else None
         )
