@@ -439,7 +439,8 @@ def _make_quick(spec: dict[str, Any]) -> None:
     spec["catalog"]["properties"] = {"jdbc.busy_timeout": str(int(1000 * BUSY_SECONDS))}
     bronze = spec["bronze"]
     bronze["checkpoint"] |= {"interval": _QUICK["interval"]}
-    bronze |= {"restart": _QUICK["restart"], "upgrade": _QUICK["upgrade"]}
+    # A savepoint by schedule, taken at the very start, would keep every snapshot since.
+    bronze |= {"restart": _QUICK["restart"], "upgrade": _QUICK["upgrade"], "recoveryPoints": {"interval": "0s"}}
     spec["silver"] |= {"schedule": _QUICK["never"], "retry": _QUICK["retry"], "catchUp": {"policy": "none"}}
     del spec["gold"]
     spec["maintenance"] = {"schedule": _QUICK["never"]}
