@@ -1,16 +1,18 @@
 """Removing what nobody needs any more: expired snapshots with their files, and files that no snapshot knows."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 from py4j.java_gateway import is_instance_of
-from pyspark.errors import IllegalArgumentException
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import IllegalArgumentException, PySparkException
 
 from lakehouse_contract.names import quoted_name, spark_literal
 from lakehouse_jobs.iceberg_commits import Conflict, Lakehouse, conflicts
 from lakehouse_jobs.maintenance_retention import Retention
 
+_VANISHED = "Error while running command to get file permissions"
 _LISTING = "org.apache.iceberg.io.SupportsPrefixOperations"
 
 
@@ -72,10 +74,25 @@ def remove_orphans(lakehouse: Lakehouse, table: str, before: int, *, dry_run: bo
     moment = datetime.fromtimestamp(before / 1000, tz=UTC)
     io = lakehouse.loaded(table).io()
     by_prefix = is_instance_of(lakehouse.spark.sparkContext._gateway, io, _LISTING)
-    found = lakehouse.spark.sql(
+    call = (
         f"CALL {quoted_name(lakehouse.catalog, 'system', 'remove_orphan_files')}("
         f"table => {spark_literal(table)}, older_than => TIMESTAMP '{moment:%Y-%m-%d %H:%M:%S} UTC', "
         f"prefix_mismatch_mode => 'IGNORE', prefix_listing => {str(by_prefix).lower()}, "
         f"dry_run => {str(dry_run).lower()})"
     )
-    return int(found.count())
+    return _listed(table, lambda: int(lakehouse.spark.sql(call).count()))
+
+
+def _listed(table: str, count: Callable[[], int]) -> int:
+    """What a listing counts.
+
+    Raises:
+        Conflict: The stream removed old metadata meanwhile: of a local folder Hadoop asks for each file once more.
+    """
+    try:
+        return count()
+    except (Py4JJavaError, PySparkException) as error:
+        if _VANISHED in str(error):
+            message = f"files of {table} went away while they were listed; the next run removes what is left"
+            raise Conflict(message) from None
+        raise
