@@ -100,7 +100,7 @@ def _flink(
     session = FlinkSession(job_options(settings), target=world.cluster.address)
     statements = build(settings)
     session.define(statements.definitions)
-    job = session.submit(statements.inserts)
+    job = session.submit(statements.inserts, lambda plan: plan)
     until_there()
     while (state := world.cluster.rest.state(job)) != "FINISHED":
         if state in ("FAILED", "CANCELED"):
