@@ -1,7 +1,6 @@
 """The catalogs that are tried, each with a store: every catalog once, and every store."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -92,8 +91,3 @@ def hive(everything: Machine) -> Kind:
 def life(request: pytest.FixtureRequest, everything: Machine) -> Life:
     """What a pipeline has been through on a catalog; it happens once, whatever is asked about it."""
     return live(request.param(everything), everything)
-
-
-@pytest.fixture(scope="session")
-def directory(everything: Machine) -> Path:
-    return everything.directory

@@ -78,7 +78,9 @@ def live(kind: Kind, machine: Machine) -> Life:
     sql = f"SELECT (SELECT count(*) FROM {BRONZE}), (SELECT count(*) FROM {BRONZE} VERSION AS OF '{DISCARDED}')"
     ((at_head, discarded),) = spark.ask(do="query", catalog=lake.catalog, sql=sql)()
     spark.stop()
-    shown += [file.read_text(errors="replace") for file in machine.directory.rglob("*.log")]
+    # What a Python program says under spark-submit, errors too, is in its result.
+    said_by_all = [*machine.directory.rglob("*.log"), *machine.directory.rglob("*.result")]
+    shown += [file.read_text(errors="replace") for file in said_by_all]
     return Life(
         lake, first, tuple(said), outage, seen.tables[BRONZE], appended, lake.produced,
         frozenset(seen.savepoints), savepoint, (rolled_back[0], rolled_back[1]), (at_head, discarded),
