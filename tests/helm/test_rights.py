@@ -54,6 +54,8 @@ SNAPSHOT = {
     "spec": {"jobReference": {"kind": "FlinkDeployment", "name": "clicks-bronze"}, "savepoint": {}},
 }
 
+LEFTOVER = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"{NAME}-bronze-cluster-config-map"}}
+"""What Flink has left there of an earlier stream of this name."""
 
 WATCHED_BY_KOPF = {
     Right("list", "", "namespaces"),
@@ -82,6 +84,7 @@ async def test_with_roles_in_its_namespaces_alone_it_reconciles_a_pipeline(
 
 async def a_pipelines_life(team: Actors) -> None:
     """A pipeline from its creation to its deletion, with a savepoint, a run and a backfill of a person's own."""
+    await team.cluster.create_once(in_namespace(team, LEFTOVER))
     await team.create_pipeline(silver=True, deletion={"policy": "Force"})
     await reaches_ready(team)
     await annotate(team, "lakehouse.dev/savepoint", "now")

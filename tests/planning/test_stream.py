@@ -7,7 +7,7 @@ import pytest
 
 from lakehouse_operator.planning import points
 from lakehouse_operator.planning.observed import Capabilities
-from lakehouse_operator.planning.plan import SaveRecord
+from lakehouse_operator.planning.plan import ApplyChild, Delete, SaveRecord
 from lakehouse_operator.planning.reconcile import reconcile
 from lakehouse_operator.planning.record import Record
 from lakehouse_operator.planning.situation import RESTORE_ANNOTATION, SAVEPOINT_ANNOTATION, START_FRESH_ANNOTATION
@@ -24,6 +24,17 @@ def test_the_first_deployment_is_created_suspended_and_told_to_run_only_when_tha
     kinds = [type(action).__name__ for action in told.actions]
     assert kinds.index("SaveRecord") < kinds.index("ApplyChild")
     assert next(a for a in told.actions if isinstance(a, SaveRecord)).record.started
+
+
+def test_what_an_earlier_stream_has_left_with_flink_is_gone_before_the_next_one_is_created():
+    fresh = world()
+    left = replace(fresh.see(), leftover="uid-of-the-old-one")
+    *_, gone, created = reconcile(left).actions
+    assert gone == Delete("v1", "ConfigMap", "clicks-bronze-cluster-config-map", "uid-of-the-old-one", gone.why)
+    assert isinstance(created, ApplyChild)
+    fresh.reconcile()
+    there = replace(fresh.see(), leftover="uid-of-its-own")
+    assert not [action for action in reconcile(there).actions if isinstance(action, Delete)]
 
 
 def test_a_finalizer_is_set_before_anything_is_created():

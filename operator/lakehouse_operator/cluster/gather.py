@@ -85,6 +85,7 @@ async def gather(cluster: Cluster, namespace: str, name: str, now: datetime) -> 
         capabilities=await cluster.capabilities(),
         record=from_data(record.get("data", {})) if record else Record(),
         stream=read_stream(deployment, ha) if deployment else None,
+        leftover=None if deployment else await _leftover(cluster, namespace, name),
         savepoints=(*_nonce_savepoints(deployment), *map(read_savepoint, snapshots)),
         runs=runs,
         applications=await _explained(cluster, namespace, runs, applications),
@@ -117,6 +118,15 @@ async def _deployment(cluster: Cluster, namespace: str, name: str) -> tuple[Reso
     if found is None:
         return None, []
     return found, await cluster.list_labelled(CONFIG_MAP, namespace, {**_HA_LABELS, "app": name})
+
+
+async def _leftover(cluster: Cluster, namespace: str, name: str) -> str | None:
+    """The UID of what Flink has noted of a job whose FlinkDeployment is gone.
+
+    Its operator finds such ConfigMaps by a label that the leader election of Flink 2.1 does not write.
+    """
+    found = await _optional(cluster, CONFIG_MAP, namespace, names.high_availability(name))
+    return str(found["metadata"]["uid"]) if found else None
 
 
 def referenced_config_maps(spec: Mapping[str, Any]) -> set[str]:

@@ -45,6 +45,11 @@ def deployment(pipeline: str) -> str:
     return f"{pipeline}-bronze"
 
 
+def high_availability(pipeline: str) -> str:
+    """The ConfigMap in which Flink notes what a cluster runs (Flink, `KubernetesLeaderElectionHaServices`)."""
+    return f"{deployment(pipeline)}-cluster-config-map"
+
+
 def record(pipeline: str) -> str:
     """The ConfigMap with the pipeline's durable record."""
     return f"{pipeline}-record"

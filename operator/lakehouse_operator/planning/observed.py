@@ -229,6 +229,7 @@ class Observed:
     """Everything that a decision about one pipeline may look at.
 
     `record` is empty only where there is no record: one that can't be read is an error of `gather`, never an empty one.
+    `leftover` is the UID of the ConfigMap in which Flink noted what runs, where there is no FlinkDeployment any more.
     """
 
     now: datetime
@@ -236,6 +237,7 @@ class Observed:
     capabilities: Capabilities
     record: Record
     stream: Stream | None
+    leftover: str | None = None
     savepoints: tuple[Savepoint, ...] = ()
     runs: tuple[RunObject, ...] = ()
     applications: tuple[Application, ...] = ()

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from lakehouse_operator.planning import batch as batch_rules
+from lakehouse_operator.planning import names
 from lakehouse_operator.planning import stream as stream_rules
 from lakehouse_operator.planning.acceptance import Acceptance, accept
 from lakehouse_operator.planning.batch import BatchDecision
@@ -25,6 +26,7 @@ from lakehouse_operator.planning.plan import (
     Announce,
     ApplyChild,
     CreateOnce,
+    Delete,
     DropFinalizer,
     Hold,
     KeepFinalizer,
@@ -89,7 +91,7 @@ def _stream_actions(seen: Observed, step: Step) -> Iterator[Action]:
     yield from _child(seen, step)
 
 
-def _child(seen: Observed, step: Step) -> Iterator[ApplyChild]:
+def _child(seen: Observed, step: Step) -> Iterator[Action]:
     record = step.record
     if step.child == "leave" or record.deployed is None or record.launch is None:
         return
@@ -103,6 +105,10 @@ def _child(seen: Observed, step: Step) -> Iterator[ApplyChild]:
         capabilities=seen.capabilities,
         stop=step.stop,
     )
+    if seen.stream is None and seen.leftover is not None:
+        # A JobManager that finds it there goes on with the old job, or dies of what is no longer in the store.
+        name = names.high_availability(seen.pipeline.name)
+        yield Delete("v1", "ConfigMap", name, seen.leftover, "what an earlier stream of this name has left there")
     if seen.stream is None or (not seen.stream.deleting and differs(manifest, seen.stream)):
         yield ApplyChild(manifest, f"{operation.kind}, {operation.stage}" if operation else "as it should be")
 
