@@ -78,7 +78,7 @@ def test_a_job_that_crashes_at_once_is_rolled_back_and_a_driver_gets_the_memory_
     well.pipeline.patch(
         {
             "source": {"properties": {"interceptor.classes": "no.such.Interceptor"}},
-            "silver": {"driver": {"memory": "600Mi", "memoryOverhead": "64Mi"}},
+            "silver": {"driver": {"memory": "450Mi", "memoryOverhead": "16Mi"}},
         }
     )
     well.pipeline.until_seen()
