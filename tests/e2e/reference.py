@@ -152,6 +152,8 @@ class Pipeline:
 
         def is_ready() -> bool:
             seen = self.seen
+            if not seen:
+                return False
             status = seen.get("status", {})
             ready = next((each for each in status.get("conditions", []) if each["type"] == "Ready"), {})
             return (
