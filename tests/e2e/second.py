@@ -126,7 +126,6 @@ def story(second: Second) -> Story:
     def is_blocked() -> None:
         pipeline, cluster = second.pipeline, second.pipeline.cluster
         second.change(deletion={"policy": "Block"}, upgrade={"maxRecoveryPointAge": "1s"})
-        job = pipeline.job
         cluster.kubectl("delete", "lhp", NAME, "-n", TENANT, "--wait=false")
         held = cluster.until(
             lambda: next((c for c in pipeline.status["conditions"] if c["reason"] == "DeletionBlocked"), None),
@@ -135,7 +134,10 @@ def story(second: Second) -> Story:
             tell=pipeline.tell,
         )
         assert "lakehouse.dev/force-delete" in held["message"]
-        assert pipeline.job == job
+        child = cluster.get(TENANT, "flinkdeployment", f"{NAME}-bronze")
+        assert child
+        assert child["spec"]["job"]["state"] == "running"
+        assert "deletionTimestamp" not in child["metadata"]
         cluster.kubectl("annotate", "lhp", NAME, "-n", TENANT, "lakehouse.dev/force-delete=true")
         second.is_gone()
         second.create()

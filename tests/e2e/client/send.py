@@ -14,7 +14,8 @@ from lakehouse_operator.reference.produce import generate_to_kafka
 from lakehouse_operator.reference.traffic import DAY_MS, Traffic
 
 PARTITIONS = 4
-EVENTS = 60_000
+EVENTS = 240_000
+"""More than are sent while the tests run."""
 PATIENCE_SECONDS = 180.0
 
 
