@@ -52,7 +52,10 @@ def test_rights_are_enforced(control_plane: ControlPlane, namespace: str) -> Non
 def test_a_killed_test_run_leaves_no_process_behind(how: signal.Signals, tmp_path: Path) -> None:
     program = textwrap.dedent(
         """
+        import signal
         import time
+        # A shell that starts something in the background lets it inherit that SIGINT is ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         from control_plane.api_server import running_control_plane
         with running_control_plane() as plane:
             print(*plane.pids, flush=True)
