@@ -231,5 +231,6 @@ def test_status_metrics_and_events_hold_no_secret(well: Life) -> None:
     seen += json.dumps([cluster.find(TENANT, kind) for kind in ("configmaps", "events")])
     seen += "".join(cluster.kubectl("logs", pod, "-n", SYSTEM) for pod in cluster.pods(SYSTEM, **PODS))
     seen += well.platform.metrics()
+    seen += "".join(cluster.kubectl("logs", pod, "-n", TENANT, "--all-containers") for pod in cluster.pods(TENANT))
     for secret in (KEYS["AWS_SECRET_ACCESS_KEY"], LOGIN["password"]):
         assert secret not in seen

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
+from lakehouse_contract.flink_logging import SECRETS_KEPT
 from lakehouse_operator.local import ports
 from lakehouse_operator.local.engines import Engines
 from lakehouse_operator.local.flink_rest import FlinkRest
@@ -279,7 +280,7 @@ def _configure(
     configuration = directory / "conf"
     (configuration / "config.yaml").write_text("".join(lines))
     for name in ("log4j-console.properties", "log4j-cli.properties", "log4j.properties"):
-        (configuration / name).write_bytes((engines.flink_home / "conf" / name).read_bytes())
+        (configuration / name).write_text((engines.flink_home / "conf" / name).read_text() + SECRETS_KEPT)
 
 
 def _java(engines: Engines, directory: Path, main: str, options: list[str]) -> list[str | Path]:

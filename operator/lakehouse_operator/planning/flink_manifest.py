@@ -5,6 +5,7 @@ How the stream is launched (from which point, in which state, with which nonces)
 
 from typing import Any
 
+from lakehouse_contract.flink_logging import SECRETS_KEPT
 from lakehouse_operator.api.pipeline import Bronze, PipelineSpec
 from lakehouse_operator.api.values import mebibytes, seconds
 from lakehouse_operator.planning import names, secrets
@@ -54,7 +55,8 @@ _JAVA_OPTIONS = " ".join(
 )
 
 # Without a logging configuration of its own in the deployment, Flink under the operator logs nothing.
-_LOGGING = """\
+_LOGGING = (
+    """\
 rootLogger.level = INFO
 rootLogger.appenderRef.console.ref = Console
 appender.console.name = Console
@@ -66,6 +68,8 @@ logger.kafka.level = WARN
 logger.hadoop.name = org.apache.hadoop
 logger.hadoop.level = WARN
 """
+    + SECRETS_KEPT
+)
 
 
 def build_flink_deployment(pipeline: ValidPipeline) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from lakehouse_operator.local.flink_rest import FlinkRefused, FlinkRest
 from lakehouse_operator.local.processes import Process, Processes
 
 SESSION = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
+SECRET = "a-secret-of-the-jobs-environment"
 APPLICATION = "org.apache.flink.container.entrypoint.StandaloneApplicationClusterEntryPoint"
 
 
@@ -41,6 +42,7 @@ class ApplicationCluster:
         command = [part.replace(str(self.session), str(self.configuration)) for part in command]
         environment = Path(f"/proc/{like.pid}/environ").read_bytes().decode().split("\0")[:-1]
         variables = dict(line.split("=", 1) for line in environment) | {"FLINK_CONF_DIR": str(self.configuration)}
+        variables |= {"AWS_SECRET_ACCESS_KEY": SECRET}
         return processes.start(name, change(command), environment=variables)
 
     def answers(self) -> bool:
@@ -98,6 +100,7 @@ def test_the_job_runs_in_application_mode_and_restores_what_the_cluster_names(
         world.until(lambda: cluster.has_stopped(job, trigger), "the savepoint is there")
         assert jobmanager.wait(60) == 0  # an application's cluster ends with its job
         assert job in jobmanager.written()  # what the program printed
+        assert SECRET not in jobmanager.written() + taskmanager.written()
     finally:
         taskmanager.stop()
         jobmanager.stop()
