@@ -14,6 +14,8 @@ from lakehouse_operator.local.flink_rest import FlinkRest
 
 SEED = 20
 KILLS = 30
+SPARE = 5
+"""So many more are planned: some of them meet a process that is still down from the one before."""
 DEADLINE_SECONDS = 1800
 
 
@@ -30,7 +32,7 @@ def under_fire(arena: Arena) -> Iterator[Arena]:
 
 @pytest.mark.timeout(DEADLINE_SECONDS)
 def test_kills_at_every_point_lose_nothing_and_double_nothing(under_fire: Arena) -> None:
-    plan = schedule.make(SEED, KILLS, ())
+    plan = schedule.make(SEED, KILLS + SPARE, ())
     tally = faults.carry_out(under_fire, plan)
     assert sum(tally.kills.values()) >= KILLS, tally
     assert set(tally.kills) == set(schedule.VICTIMS)
