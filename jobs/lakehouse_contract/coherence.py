@@ -39,7 +39,8 @@ def gold_problems(sources: Sequence[str], models: Sequence[Model]) -> Iterator[P
     """What is wrong with gold's definition as a whole, with paths from its root."""
     yield from _each("sources", sources, qualified)
     namespaces = {split(model.name).namespace for model in models}
-    own = {f"{space}.{name}" for space in namespaces for name in (layout.REFRESHES_TABLE, layout.FRESHNESS_VIEW)}
+    beside = (layout.REFRESHES_TABLE, layout.FRESHNESS_VIEW, layout.AUDITS_TABLE)
+    own = {f"{space}.{name}" for space in namespaces for name in beside}
     seen = {*sources, *own}
     for number, model in enumerate(models):
         if model.name in seen:

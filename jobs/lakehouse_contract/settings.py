@@ -137,8 +137,8 @@ def _fraction(value: float) -> str | None:
 class AuditLimits:
     """How far days that are computed again may differ from what they replace, before they are published.
 
-    `max_events_lost` is the share of the events that are there now and would be gone. `max_null_increase` is by how
-    much the share of NULLs of a column may rise: 0.5 lets it rise from 10 % to 60 %.
+    `max_events_lost` is the share of the events that are there now and would be gone, or of the days of a gold model.
+    `max_null_increase` is by how much the share of NULLs of a column may rise: 0.5 lets it rise from 10 % to 60 %.
     """
 
     max_events_lost: float = checked(_fraction, default=0.0)

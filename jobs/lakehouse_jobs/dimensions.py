@@ -45,7 +45,10 @@ def changed_by(appended: DataFrame, dimension: Dimension) -> DataFrame:
 
 def changed_between(before: DataFrame, after: DataFrame, dimension: Dimension) -> DataFrame:
     """The same for observations that were rewritten: what is in one state and not in the other."""
-    return changed_by(before.subtract(after).unionByName(after.subtract(before)), dimension)
+    old, new = (rows.withColumn("_is_new", fn.lit(is_new)) for rows, is_new in ((before, False), (after, True)))
+    sides = old.unionByName(new).groupBy(*before.columns)  # which takes two NULLs for the same
+    seen = sides.agg(fn.min("_is_new").alias("_in_new_only"), fn.max("_is_new").alias("_in_new"))
+    return changed_by(seen.where(fn.col("_in_new_only") == fn.col("_in_new")), dimension)
 
 
 def affected(stored: DataFrame, changed: DataFrame, dimension: Dimension) -> DataFrame:

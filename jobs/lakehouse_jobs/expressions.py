@@ -5,6 +5,7 @@ reaches into Catalyst for it, and for what Catalyst knows about an expression.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pyspark.errors import IllegalArgumentException, PySparkException
@@ -32,21 +33,42 @@ def keeps(condition: str) -> Column:
     return fn.coalesce(attempt(fn.expr(condition))["value"], fn.lit(False))
 
 
-def problems_of(expression: str, over: DataFrame, path: str, engine_type: str) -> Sequence[Problem]:
-    """What is wrong with an expression over the columns of a DataFrame, of which no row is read.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An expression of the settings: where it stands there, its text, and the Spark type that it must have."""
 
-    It must have the type, or one that can be cast to it, be computed from one row alone, and give the same value every
-    time.
+    path: str
+    text: str
+    type: str
+
+
+def problems_of(expressions: Sequence[Asked], over: DataFrame) -> Sequence[Problem]:
+    """What is wrong with expressions over the columns of a DataFrame, of which no row is read.
+
+    Each must have its type, or one that can be cast to it, be computed from one row alone, and give the same value
+    every time.
     """
+    # Most often all are right, and Spark says so of all of them at once.
+    if not expressions or _problem(expressions, over) is None:
+        return ()
+    each = ((asked, _problem([asked], over)) for asked in expressions)
+    return tuple(Problem(asked.path, wrong) for asked, wrong in each if wrong is not None)
+
+
+def _problem(expressions: Sequence[Asked], over: DataFrame) -> str | None:
+    """What is wrong with some of these expressions, in words."""
+    values = (fn.expr(asked.text).cast(asked.type) for asked in expressions)
+    conditions = [fn.expr(asked.text) for asked in expressions if asked.type == "boolean"]
     try:
-        analyzed = over.select(fn.expr(expression).cast(engine_type))._jdf.queryExecution().analyzed()
-        wrong = _wrong(analyzed, over)
-        if wrong is None and engine_type == "boolean":
-            found = over.select(fn.expr(expression)).schema.fields[0].dataType.simpleString()
-            wrong = None if found == "boolean" else f"is of type {found}, not boolean"
+        # In one struct, so that no expression can name another one.
+        selected = over.select(fn.struct(*values), *([fn.struct(*conditions)] if conditions else []))
+        wrong = _wrong(selected._jdf.queryExecution().analyzed(), over)
+        if wrong is None and conditions:
+            found = {field.dataType.simpleString() for field in selected.schema.fields[1].dataType.fields}
+            wrong = next((f"is of type {kind}, not boolean" for kind in sorted(found - {"boolean"})), None)
     except PySparkException as error:
         wrong = first_sentence(error)
-    return () if wrong is None else (Problem(path, wrong),)
+    return wrong
 
 
 def regex_problems(regex: str, path: str) -> Sequence[Problem]:

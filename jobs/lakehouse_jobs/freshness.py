@@ -8,7 +8,6 @@ stale in this view until the next run: the view never calls fresh what is not.
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as fn
@@ -46,11 +45,11 @@ def record(run: GoldRun, reads: Mapping[str, tuple[str, ...]], sources: Mapping[
             head = None if pinned is None else pinned.head
             rows.append((model, _refreshed(history), source, head, _committed(pinned, head)))
     schema = (
-        "model string, refreshed_at timestamp, "
-        "source_table string, source_snapshot bigint, source_committed_at timestamp"
+        "model string, refreshed_at bigint, source_table string, source_snapshot bigint, source_committed_at bigint"
     )
-    frame = lakehouse.spark.createDataFrame(rows, schema).coalesce(1)
-    audited = frame.select("*", *run.audit())
+    frame = lakehouse.few_rows(schema, rows)
+    instants = {name: fn.timestamp_millis(name) for name in ("refreshed_at", "source_committed_at")}
+    audited = frame.withColumns(instants).select("*", *run.audit())
     properties = {**run.properties({}, frozenset()), commits.MODEL: state}
     lakehouse.replace(audited, table.name, fn.lit(True), target.head, properties)
 
@@ -110,17 +109,13 @@ def _silver(model: str, reads: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
             yield table
 
 
-def _refreshed(history: History) -> datetime:
-    changed = (snapshot.committed_at for snapshot in history.ancestors() if not snapshot.keeps_rows)
-    return _instant(next(changed, 0))
+def _refreshed(history: History) -> int:
+    """When its rows last changed, in milliseconds since 1970."""
+    return next((snapshot.committed_at for snapshot in history.ancestors() if not snapshot.keeps_rows), 0)
 
 
-def _committed(history: History | None, snapshot: int | None) -> datetime | None:
-    return None if history is None or snapshot is None else _instant(history.snapshots[snapshot].committed_at)
-
-
-def _instant(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, tz=UTC)
+def _committed(history: History | None, snapshot: int | None) -> int | None:
+    return None if history is None or snapshot is None else history.snapshots[snapshot].committed_at
 
 
 def _definition(lakehouse: Lakehouse, view: str) -> str | None:

@@ -28,6 +28,7 @@ def run(spark: SparkSession, settings: GoldSettings, started: datetime) -> Resul
 
     Raises:
         SettingsRefused: A model can't be computed, or reads what it may not.
+        BadData: What a run over days staged did not pass its audit. None of it was published.
         Conflict: Another run changed a table meanwhile.
         Missing: A silver table is not there yet.
     """

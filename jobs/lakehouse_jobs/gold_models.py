@@ -5,47 +5,19 @@ since then is what the model must compute again: the days for an `incrementalByD
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as fn
+from pyspark.sql import DataFrame
 
-from lakehouse_contract import commits, layout
+from lakehouse_contract import layout
 from lakehouse_contract.decoding import Problem, SettingsRefused
-from lakehouse_contract.domain import Model
 from lakehouse_contract.names import split
-from lakehouse_contract.settings import GoldSettings
-from lakehouse_jobs import sql_models
-from lakehouse_jobs.batch_run import BatchRun
-from lakehouse_jobs.event_days import days_in, every_day
+from lakehouse_jobs import gold_backfill, sql_models
+from lakehouse_jobs.event_days import every_day
+from lakehouse_jobs.gold_backfill import Staged
+from lakehouse_jobs.gold_batch import GoldRun, Task, Work, properties, replaced
 from lakehouse_jobs.sql_models import Query
 from lakehouse_jobs.table_history import History
-
-GoldRun = BatchRun[GoldSettings]
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What a model must compute: these days, or everything (`days` is None). No day is nothing."""
-
-    days: frozenset[str] | None
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A model as it is before the run: its table, if there is one, and the tables that it reads."""
-
-    model: Model
-    query: Query
-    target: History | None
-    sources: Mapping[str, History]
-
-    @property
-    def is_same(self) -> bool:
-        """Whether the table was computed with this very definition of the model."""
-        return self.target is not None and self.target.newest(commits.MODEL) == sql_models.revision(self.model)
 
 
 def check(run: GoldRun, sources: Mapping[str, History]) -> list[Query]:
@@ -76,36 +48,39 @@ def check(run: GoldRun, sources: Mapping[str, History]) -> list[Query]:
 def update(run: GoldRun, queries: Sequence[Query], sources: Mapping[str, History]) -> list[dict[str, Any]]:
     """Bring every model up to date, in order; answer what was done to each.
 
-    Every model reads the silver tables at the same snapshots, whatever is committed meanwhile.
+    Every model reads the silver tables at the same snapshots, whatever is committed meanwhile. A run over days stages
+    and audits its models before the first of them changes (`gold_backfill`).
+
+    Raises:
+        SettingsRefused: A model can't follow the columns that its table has, and its days are to be kept.
+        BadData: What a run over days staged did not pass its audit.
+        Conflict: Another run changed a model meanwhile.
     """
     read = dict(sources)
-    reports = []
+    reports: list[dict[str, Any]] = []
+    staged: list[Staged] = []
     for model, query in zip(run.settings.models, queries, strict=True):
         own = {name: read[name] for name in query.reads}
-        reports.append(_update(run, Task(model, query, run.lakehouse.find(model.name), own)))
-        read[model.name] = run.lakehouse.history(model.name)
-    return reports
+        report, swap = _update(run, Task(model, query, run.lakehouse.find(model.name), own))
+        reports.append(report)
+        staged += [swap] if swap else []
+        read[model.name] = gold_backfill.as_staged(run, swap) if swap else run.lakehouse.history(model.name)
+    if run.settings.run.days is not None:
+        gold_backfill.swap(run, staged, run.settings.run.days)
+    return [{**report, "snapshot": run.lakehouse.history(report["table"]).head} for report in reports]
 
 
-def _update(run: GoldRun, task: Task) -> dict[str, Any]:
+def _update(run: GoldRun, task: Task) -> tuple[dict[str, Any], Staged | None]:
+    """Write a model, or stage it; answer what was done, and what is to be published yet."""
     tables = {name: run.lakehouse.read(name, history.head) for name, history in task.sources.items()}
     rows = sql_models.bind(run.lakehouse.spark, task.query, tables)
     audited = rows.select("*", *run.audit())
     work = decide(run, task, fits=_fits(run, task, audited))
     report: dict[str, Any] = {"table": task.model.name}
     if task.target is not None and work.days == frozenset():
-        return {**report, "skipped": work.reason, "snapshot": task.target.head}
-    properties = {
-        **run.properties(_marks(run, task, work), _touched(run, task, rows, work)),
-        commits.MODEL: sql_models.revision(task.model),
-    }
-    _write(run, task, audited, work, properties)
-    return {
-        **report,
-        "reason": work.reason,
-        "days": "all" if work.days is None else sorted(work.days),
-        "snapshot": run.lakehouse.history(task.model.name).head,
-    }
+        return {**report, "skipped": work.reason}, None
+    staged = _write(run, task, audited, work, _touched(run, task, rows, work))
+    return {**report, "reason": work.reason, "days": "all" if work.days is None else sorted(work.days)}, staged
 
 
 def decide(run: GoldRun, task: Task, *, fits: bool) -> Work:
@@ -143,15 +118,6 @@ def _days_since(run: GoldRun, source: History, mark: int | None) -> frozenset[st
     return None if steps is None else run.lakehouse.changed_days(source.table, steps)
 
 
-def _marks(run: GoldRun, task: Task, work: Work) -> dict[str, int]:
-    """How far the table has come after the commit: days that were asked for leave that as it was."""
-    if run.settings.run.days is not None and work.days is not None and task.target is not None:
-        marks = {name: task.target.mark(name) for name in task.sources}
-    else:
-        marks = {name: history.head for name, history in task.sources.items()}
-    return {name: mark for name, mark in marks.items() if mark is not None}
-
-
 def _touched(run: GoldRun, task: Task, rows: DataFrame, work: Work) -> frozenset[str] | None:
     """The days on which the table's rows may change by this commit; None if it may be any.
 
@@ -174,37 +140,33 @@ def _fits(run: GoldRun, task: Task, rows: DataFrame) -> bool:
     if task.target is None or task.target.head is None:
         return False
     if task.model.when_changed == "rebuild":
-        return run.lakehouse.has_columns(task.model.name, rows, _partitions(task.model))
+        return run.lakehouse.has_columns(task.model.name, rows, task.partitions)
     if wrong := run.lakehouse.left_behind(task.model.name, rows):
         path = f"models[{run.settings.models.index(task.model)}].sql"
         raise SettingsRefused(tuple(Problem(path, text) for text in wrong))
     return True
 
 
-def _partitions(model: Model) -> tuple[str, ...]:
-    return (model.day_column,) if model.day_column else ()
-
-
-def _write(run: GoldRun, task: Task, rows: DataFrame, work: Work, properties: Mapping[str, str]) -> None:
+def _write(run: GoldRun, task: Task, rows: DataFrame, work: Work, touched: frozenset[str] | None) -> Staged | None:
     model = task.model
-    partitions = _partitions(model)
-    where = _on_days(model, work)
-    if task.target is not None and task.target.head is not None and work.days is not None:
+    where = replaced(model, work)
+    takes_rows = task.target is not None and task.target.head is not None and work.days is not None
+    if takes_rows:
         run.lakehouse.follow(model.name, rows)
-        run.lakehouse.replace(rows.where(where), model.name, where, task.target.head, properties)
-    elif task.target is None or not run.lakehouse.has_columns(model.name, rows, partitions):
-        run.lakehouse.ensure_namespace(split(model.name).namespace)
-        table_properties = layout.properties(run.settings.compression)
-        replace = task.target is not None
-        run.lakehouse.create(rows.where(where), model.name, partitions, table_properties, properties, replace=replace)
-    else:
-        run.lakehouse.replace(rows.where(where), model.name, where, task.target.head, properties)
-
-
-def _on_days(model: Model, work: Work) -> Column:
-    """The rows that are computed, and that they replace. A row without a day belongs to none, so it is left out."""
-    if model.day_column is None:
-        return fn.lit(True)
-    if work.days is None:
-        return fn.col(model.day_column).isNotNull()
-    return days_in(model.day_column, work.days)
+    if takes_rows or (task.target is not None and run.lakehouse.has_columns(model.name, rows, task.partitions)):
+        assert task.target is not None
+        if run.settings.run.days is not None and task.target.head is not None:
+            return gold_backfill.stage(run, task, rows, work, touched)
+        stamps = properties(run, task, work, touched)
+        run.lakehouse.replace(rows.where(where), model.name, where, task.target.head, stamps)
+        return None
+    run.lakehouse.ensure_namespace(split(model.name).namespace)
+    run.lakehouse.create(
+        rows.where(where),
+        model.name,
+        task.partitions,
+        layout.properties(run.settings.compression),
+        properties(run, task, work, touched),
+        replace=task.target is not None,
+    )
+    return None

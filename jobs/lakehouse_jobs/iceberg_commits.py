@@ -33,7 +33,7 @@ from lakehouse_contract.decoding import Problem, SettingsRefused
 from lakehouse_contract.names import quoted_identifier, quoted_name, spark_literal, split
 from lakehouse_contract.tables import Table, iceberg_partition_spec, iceberg_schema
 from lakehouse_jobs import table_history
-from lakehouse_jobs.event_days import runs
+from lakehouse_jobs.day_partitions import days_of
 from lakehouse_jobs.table_history import History, Snapshot
 
 STAGED = "lakehouse_staged"
@@ -103,6 +103,18 @@ class Lakehouse:
             )
         )
 
+    def few_rows(self, schema: str, rows: Sequence[Sequence[Any]]) -> DataFrame:
+        """A few rows that the driver knows, in one partition and without a Python worker.
+
+        Args:
+            schema: The columns' names and Spark types, as in DDL.
+            rows: The values of each row, in that order, as JSON has them: no instants and no bytes.
+        """
+        names = [part.split()[0] for part in schema.split(", ")]
+        text = json.dumps([dict(zip(names, row, strict=True)) for row in rows])
+        read = fn.from_json(fn.lit(text), f"array<struct<{schema}>>", {"mode": "FAILFAST"})
+        return self.spark.range(0, 1, 1, 1).select(fn.inline(read))
+
     def read_appended(self, table: str, after: int, upto: int) -> DataFrame:
         """The rows that appends added in `(after, upto]`. Compaction in between is ignored."""
         return (
@@ -119,6 +131,12 @@ class Lakehouse:
     def stored_days(self, table: str, snapshot: int) -> frozenset[str]:
         """The days of the files of a table partitioned by day, at a snapshot."""
         return self._days(self._load(table).newScan().useSnapshot(snapshot))
+
+    def partition_days(self, table: str, snapshot: int | None) -> frozenset[str] | None:
+        """The days on which a table has rows at a snapshot; None if it is not partitioned by day."""
+        if snapshot is None or days_of(self.loaded(table)) is None:
+            return None
+        return self.stored_days(table, snapshot)
 
     def changed_days(self, table: str, snapshots: Sequence[Snapshot]) -> frozenset[str] | None:
         """The event days that commits changed: as stamped, else by the partitions of their files; None if unknown."""
@@ -222,7 +240,7 @@ class Lakehouse:
         branch, attempt = staging_branch(properties[commits.RUN]), uuid.uuid4().hex
         self._stage(table, branch, expected)
         writer = rows.writeTo(f"{self.identifier(table)}.{quoted_identifier('branch_' + branch)}")
-        for key, value in {commits.RUN: properties[commits.RUN], commits.STAGED: attempt}.items():
+        for key, value in {**properties, commits.STAGED: attempt}.items():
             writer = writer.option(_PROPERTY_OPTION + key, value)
         with conflicts(table):
             writer.overwrite(where)
@@ -233,16 +251,16 @@ class Lakehouse:
         return ref.snapshot
 
     def publish(
-        self, table: str, staged: int, days: Iterable[str], expected: int | None, properties: Mapping[str, str]
+        self, table: str, staged: int, days: Iterable[str] | None, expected: int | None, properties: Mapping[str, str]
     ) -> None:
-        """Put the files of a staged snapshot in the place of the rows of whole event days on main, in one commit.
+        """Put the files of a staged snapshot in the place of the rows of whole days on main, in one commit.
 
-        Main may have moved on since `expected` on other days.
+        Main may have moved on since `expected` on other days. Without days all rows are replaced.
 
         Raises:
             Conflict: Another run added or removed rows of these days since.
         """
-        matching = self._on_days(days)
+        matching = self._matching(table, days)
 
         def commit(since: int | None) -> None:
             loaded = self._load(table)
@@ -265,6 +283,15 @@ class Lakehouse:
 
         self._despite_compaction(table, expected, commit)
 
+    def _matching(self, table: str, days: Iterable[str] | None) -> Any:
+        """Iceberg's expression for the rows of whole days of a table, or for all of them."""
+        if days is None:
+            return self._jvm.org.apache.iceberg.expressions.Expressions.alwaysTrue()
+        partitions = days_of(self.loaded(table))
+        if partitions is None:
+            raise ValueError(f"{table} is not partitioned by day")
+        return partitions.within(self._jvm, days)
+
     def drop_staging(self, table: str, run: str) -> None:
         """Remove the branch that a run staged on, if it is there."""
         branch = staging_branch(run)
@@ -272,17 +299,6 @@ class Lakehouse:
         if loaded.refs().containsKey(branch):
             with conflicts(table):
                 loaded.manageSnapshots().removeBranch(branch).commit()
-
-    def _on_days(self, days: Iterable[str]) -> Any:
-        """Iceberg's own expression for `event_days.on_days`."""
-        expressions = self._jvm.org.apache.iceberg.expressions.Expressions
-        condition = expressions.alwaysFalse()
-        for first, last in runs(sorted(date.fromisoformat(day) for day in days)):
-            since = expressions.greaterThanOrEqual("event_time", f"{first}T00:00:00+00:00")
-            before = expressions.lessThan("event_time", f"{last + timedelta(days=1)}T00:00:00+00:00")
-            both = getattr(expressions, "and")(since, before)
-            condition = getattr(expressions, "or")(condition, both)
-        return condition
 
     def _despite_compaction(self, table: str, expected: int | None, commit: Callable[[int | None], None]) -> None:
         """Make a commit that was computed from the snapshot `expected`; again, where only compaction came in between.

@@ -7,14 +7,14 @@ commit says so (`replace`), so that nobody who reads by snapshot reads a row aga
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 from pyspark.sql import functions as fn
 
 from lakehouse_contract import commits
 from lakehouse_contract.settings import CompactionSettings
-from lakehouse_jobs.event_days import runs
+from lakehouse_jobs.day_partitions import always_days_of
 from lakehouse_jobs.iceberg_commits import Lakehouse, conflicts
 from lakehouse_jobs.table_history import History
 
@@ -38,23 +38,6 @@ class Part:
     bytes: int
     is_busy: bool
     """Whether it got rows a short while ago."""
-
-
-@dataclass(frozen=True, slots=True)
-class Days:
-    """By which column a table is partitioned into days: a timestamp's day, or a date as it is."""
-
-    column: str
-    is_timestamp: bool
-
-    def within(self, jvm: Any, first: date, last: date) -> Any:
-        """Iceberg's expression for the rows from one day to another, both included."""
-        expressions, suffix = jvm.org.apache.iceberg.expressions.Expressions, ""
-        if self.is_timestamp:
-            suffix = "T00:00:00+00:00"
-        begins = expressions.greaterThanOrEqual(self.column, f"{first.isoformat()}{suffix}")
-        ends = expressions.lessThan(self.column, f"{(last + timedelta(days=1)).isoformat()}{suffix}")
-        return getattr(expressions, "and")(begins, ends)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +89,7 @@ def parts(lakehouse: Lakehouse, history: History, settings: CompactionSettings, 
     """The parts of a table as its metadata say, at `now` in milliseconds since 1970."""
     if history.head is None:
         return []
-    days = days_of(lakehouse.loaded(history.table))
+    days = always_days_of(lakehouse.loaded(history.table))
     recent = [
         snapshot.id
         for snapshot in history.ancestors()
@@ -131,21 +114,6 @@ def parts(lakehouse: Lakehouse, history: History, settings: CompactionSettings, 
     )
     known = [row for row in rows if days is None or row["day"] is not None]
     return [Part(**row.asDict()) for row in known]
-
-
-def days_of(table: Any) -> Days | None:
-    """How an Iceberg table is partitioned by day; None if it is not, or was not always."""
-    fields = list(table.spec().fields())
-    if table.specs().size() != 1 or len(fields) != 1:
-        return None
-    transform = str(fields[0].transform().toString())
-    source = table.schema().findField(fields[0].sourceId())
-    kind = str(source.type().toString())
-    if transform == "day" and kind == "timestamptz":
-        return Days(str(source.name()), is_timestamp=True)
-    if transform == "identity" and kind == "date":
-        return Days(str(source.name()), is_timestamp=False)
-    return None
 
 
 def _repeats_its_commits(history: History) -> bool:
@@ -181,15 +149,10 @@ def rewrite(
         action = action.option(key, str(value))
     for key, value in properties.items():
         action = action.snapshotProperty(key, value)
-    days = days_of(table)
+    days = always_days_of(table)
     if days is not None:
         chosen = sorted(part.day for part in batch if part.day)
-        ranges = [days.within(jvm, first, last) for first, last in runs(chosen)]
-        either = getattr(jvm.org.apache.iceberg.expressions.Expressions, "or")
-        matching = ranges[0]
-        for one in ranges[1:]:
-            matching = either(matching, one)
-        action = action.filter(matching)
+        action = action.filter(days.within(jvm, chosen))
     with conflicts(str(table.name())):
         result = action.execute()
     return {

@@ -34,7 +34,7 @@ QUARANTINED = "_quarantined"
 
 
 class BadData(Exception):
-    """A rule of severity `fail` is broken, or what a run prepared did not pass its audit. No table was changed."""
+    """A rule of severity `fail` is broken, or what a run prepared did not pass its audit. Nothing was published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ def record(run: BatchRun[SilverSettings], namespace: str, findings: Sequence[Fin
         "kind string, detail string"
     )
     values = [(one.table, one.rule, one.severity, one.checked, one.broken, one.kind, one.detail) for one in findings]
-    rows = run.lakehouse.spark.createDataFrame(values, schema).coalesce(1).select("*", *run.audit(upto))
+    rows = run.lakehouse.few_rows(schema, values).select("*", *run.audit(upto))
     own_rows = ("_audit_run_id", run.settings.run.id)
     properties = {**run.properties({}, frozenset()), commits.QUALITY: summary(findings)}
     # The ledger takes a commit with an interval for one of a run that succeeded; this one may yet be stopped.

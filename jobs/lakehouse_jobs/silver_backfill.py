@@ -115,7 +115,7 @@ def _table_checks(run: SilverRun, batch: Batch, staged: Mapping[str, Staged], da
     columns = [column.name for column in batch.target.definition.columns]
     found = [
         *audits.table_checks(batch.name, sides, days.audit),
-        *audits.null_checks(batch.name, columns, before[TABLE], after[TABLE], days.audit),
+        audits.null_check(batch.name, columns, before[TABLE], after[TABLE], days.audit),
     ]
     own = staged[TABLE]
     for each in found:

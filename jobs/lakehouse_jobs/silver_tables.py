@@ -31,6 +31,7 @@ from lakehouse_jobs import (
     table_rules,
 )
 from lakehouse_jobs.event_days import every_day, on_days
+from lakehouse_jobs.expressions import Asked
 from lakehouse_jobs.iceberg_commits import Conflict
 from lakehouse_jobs.keyed_tables import PLACES, QUARANTINE, TABLE
 from lakehouse_jobs.quality import Finding
@@ -185,22 +186,20 @@ def _check(run: SilverRun) -> None:
     payload_columns = ", ".join(f"`{column.name}` {spark_type(column.type)}" for column in settings.columns)
     schema = f"{spark_schema(layout.bronze(settings.bronze_table))}, {payload_columns}"
     over = run.lakehouse.spark.createDataFrame([], schema)
-    asked: list[tuple[str, str, str]] = []
+    asked: list[Asked] = []
     for number, table in enumerate(settings.tables):
         path = f"tables[{number}]"
         asked += [
-            (f"{path}.columns[{index}].expression", column.expression, spark_type(column.type))
+            Asked(f"{path}.columns[{index}].expression", column.expression, spark_type(column.type))
             for index, column in enumerate(table.columns)
         ]
         asked += [
-            (f"{path}.rules[{i}].expression", rule.expression, "boolean")
+            Asked(f"{path}.rules[{i}].expression", rule.expression, "boolean")
             for i, rule in enumerate(table.rules)
             if rule.expression is not None
         ]
-        asked += [(f"{path}.where", table.where, "boolean")] if table.where is not None else []
-    problems = [
-        problem for path, text, wanted in asked for problem in expressions.problems_of(text, over, path, wanted)
-    ]
+        asked += [Asked(f"{path}.where", table.where, "boolean")] if table.where is not None else []
+    problems = [*expressions.problems_of(asked, over)]
     problems += [
         problem
         for number, table in enumerate(settings.tables)

@@ -160,6 +160,7 @@ SPOILED_GOLD: dict[str, tuple[str, Any, str]] = {
     "two models of one name": ("models.1.name", "gold.a", "models[1].name: gold.a is another table"),
     "a model like a source": ("models.1.name", "silver.orders", "models[1].name: silver.orders is another table"),
     "a model like the freshness": ("models.1.name", "gold.model_freshness", "models[1].name: gold.model_freshness is"),
+    "a model like the audits": ("models.1.name", "gold.backfill_audits", "models[1].name: gold.backfill_audits is"),
     "a source that is no name": ("sources.1", "orders; drop", "sources[1]: "),
     "a range of snapshots": ("run.snapshots", {"upto": 1}, "run.snapshots: a gold run reads several tables"),
 }

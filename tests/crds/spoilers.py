@@ -151,15 +151,6 @@ SPOILED = {
         run(stage="maintenance", sourceRange=..., days={"first": "2026-01-01", "last": "2026-01-01"}),
         "days belong to stage silver or gold",
     ),
-    "an audit of gold's days": Spoiled(
-        run(
-            stage="gold",
-            reason="manual",
-            sourceRange=...,
-            days={"first": "2026-01-01", "last": "2026-01-01", "audit": {"maxEventsLost": 1}},
-        ),
-        "days.audit belongs to stage silver",
-    ),
     "a scheduled run without an interval": Spoiled(run(dataInterval=...), "a run of the schedule needs dataInterval"),
     "a backfill's run that names none": Spoiled(
         run(reason="backfill", sourceRange=..., days={"first": "2026-01-01", "last": "2026-01-01"}),

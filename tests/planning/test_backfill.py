@@ -57,14 +57,14 @@ def test_approved_it_runs_as_many_as_allowed_from_one_pinned_snapshot() -> None:
     assert decision.status.source_snapshot == "7"
 
 
-def test_the_limits_of_the_audit_travel_with_silvers_runs() -> None:
+def test_the_limits_of_the_audit_travel_with_the_runs() -> None:
     (plain,) = decide(backfill(approved=True)).start
     assert plain.audit is None
     asked = backfill(approved=True, audit={"maxEventsLost": 1.0}, range={"first": "2026-03-01", "last": "2026-03-01"})
     (silver,) = decide(asked).start
     assert silver.audit == AuditLimits(max_events_lost=1.0)
     (gold,) = decide(asked, of(silver, "Succeeded")).start
-    assert (gold.stage, gold.audit) == ("gold", None)
+    assert (gold.stage, gold.audit) == ("gold", AuditLimits(max_events_lost=1.0))
 
 
 def test_once_approved_it_computes_all_its_days_with_the_definition_of_then() -> None:

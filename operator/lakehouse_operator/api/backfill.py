@@ -64,8 +64,8 @@ class BackfillSpec(Part):
         AuditLimits,
         Cel("self == oldSelf", "audit can't be changed: it is what was approved; create a new backfill"),
     ] = AuditLimits()
-    """What silver's days are held against before they are published. They are staged first; where they fail, no table
-    changes, and the run fails with class Data."""
+    """What days are held against before they are published. They are staged first; where they fail, none of them is
+    published, and the run fails with class Data."""
     max_concurrent: Annotated[int, Field(ge=1, le=100)] = 1
     """How many runs may be under way at once."""
     days_per_run: Annotated[

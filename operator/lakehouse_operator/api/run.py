@@ -45,11 +45,11 @@ Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 
 
 class AuditLimits(Part):
-    """How far days that silver computes anew may differ from what they replace. Otherwise nothing is published."""
+    """How far days that are computed anew may differ from what they replace. Otherwise nothing is published."""
 
     max_events_lost: Share = 0.0
-    """Which share of the events that are there now may be gone. Bronze may hold them no longer, or `where` may leave
-    them out by now: whoever means that says so here."""
+    """Which share of the events that are there now may be gone from silver, and of a gold model's days. Bronze may hold
+    them no longer, or `where` may leave them out by now: whoever means that says so here."""
     max_null_increase: Share = 0.5
     """By how much the share of NULLs in a column may rise: 0.5 lets it rise from 10 % to 60 %."""
 
@@ -68,7 +68,7 @@ class DayRange(Part):
     at_snapshot: SnapshotId | None = None
     """The snapshot of the source table that they are computed from; absent: the one that is current at the start."""
     audit: AuditLimits | None = None
-    """What silver's days are held against before they are published; absent: the limits' own defaults."""
+    """What the days are held against before they are published; absent: the limits' own defaults."""
 
 
 class RunSpec(Part):
@@ -91,12 +91,6 @@ class RunSpec(Part):
             "self.stage != 'maintenance' || !has(self.days)",
             "days belong to stage silver or gold",
             lambda self: self.stage != "maintenance" or self.days is None,
-            "days",
-        ),
-        Cel(
-            "self.stage == 'silver' || !has(self.days) || !has(self.days.audit)",
-            "days.audit belongs to stage silver: gold's days are replaced without an audit of their own",
-            lambda self: self.stage == "silver" or self.days is None or self.days.audit is None,
             "days",
         ),
         Cel(

@@ -227,7 +227,7 @@ def _new_run(case: _Case, interval: BackfillInterval, pinned: str | None) -> New
         because="Asked",
         upto=int(pinned) if pinned and interval.stage == "silver" else None,
         backfill=case.name,
-        audit=case.spec.audit if interval.stage == "silver" and case.spec.audit != AuditLimits() else None,
+        audit=case.spec.audit if case.spec.audit != AuditLimits() else None,
     )
 
 

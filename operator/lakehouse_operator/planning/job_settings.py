@@ -226,8 +226,7 @@ def written_tables(pipeline: ValidPipeline) -> tuple[str, ...]:
         tables += gold.writes
     if isinstance(gold, GoldModels):
         tables += [model.name for model in gold.models]
-        namespaces = sorted({model.name.split(".")[0] for model in gold.models})
-        tables += [f"{namespace}.{layout.REFRESHES_TABLE}" for namespace in namespaces]
+        tables += gold.results
     return tuple(tables)
 
 

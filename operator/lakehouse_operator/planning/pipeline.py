@@ -45,6 +45,12 @@ class GoldModels:
     sources: tuple[str, ...]
     models: tuple[Model, ...]
 
+    @property
+    def results(self) -> tuple[str, ...]:
+        """The tables that say what models were computed from and what audits found, two in each namespace of models."""
+        spaces = sorted({split(model.name).namespace for model in self.models})
+        return tuple(f"{space}.{name}" for space in spaces for name in (layout.REFRESHES_TABLE, layout.AUDITS_TABLE))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnJob:

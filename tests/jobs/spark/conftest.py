@@ -9,21 +9,13 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from jobs.spark.lakehouse_world import World
-from lakehouse_contract.settings import CatalogSettings
+from jobs.spark.lakehouse_world import World, catalog_in
 from lakehouse_jobs import spark_session
 from lakehouse_operator.local import engines
 
 _numbers = count(1)
 # Small data and few repeats of any query: compiling less is worth more than running faster.
 _JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
-
-
-def catalog_in(directory: Path, name: str) -> CatalogSettings:
-    directory.mkdir(exist_ok=True)
-    return CatalogSettings(
-        type="jdbc", uri=f"jdbc:sqlite:{directory}/catalog.db", warehouse=f"file:{directory}/warehouse", name=name
-    )
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +34,10 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         "spark.local.dir": str(scratch),
         "spark.sql.warehouse.dir": str(scratch / "warehouse"),
         "spark.ui.enabled": "false",
-        "spark.sql.shuffle.partitions": "2",
+        # A handful of rows: planning again between stages costs more than it saves. What the jobs are given in
+        # production is on in `test_reference_pipeline` and in the job that `test_command_line` submits.
+        "spark.sql.adaptive.enabled": "false",
+        "spark.sql.shuffle.partitions": "1",
         "spark.log.level": "ERROR",
     }
     builder = SparkSession.builder.master("local[2]")

@@ -5,21 +5,27 @@ without the jobs' code, what silver and gold must hold.
 """
 
 import json
+import sqlite3
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import count, groupby
+from pathlib import Path
 from typing import Any
 
-from pyspark.sql import SparkSession
+import pytest
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as fn
 
 from lakehouse_contract import decoding, layout
 from lakehouse_contract.settings import CatalogSettings, GoldSettings, SilverSettings
-from lakehouse_contract.tables import spark_schema
+from lakehouse_contract.tables import spark_type
 from lakehouse_jobs import gold, silver
 from lakehouse_jobs.iceberg_commits import Lakehouse
+from lakehouse_jobs.spark_session import open_session
 from lakehouse_jobs.table_history import History
 
 BRONZE = "bronze.purchases"
@@ -114,9 +120,10 @@ class Event:
         return self.at.date().isoformat()
 
     def row(self) -> tuple[Any, ...]:
+        """Bronze's columns, with instants in microseconds since 1970."""
+        at, arrived = (microseconds(instant) for instant in (self.at, self.kafka_timestamp))
         late = self.kafka_timestamp - self.at > timedelta(minutes=5)
-        origin = (self.partition, self.offset, self.kafka_timestamp)
-        return (self.id, self.at, self.payload, None, *origin, late, self.kafka_timestamp)
+        return (self.id, at, self.payload, None, self.partition, self.offset, arrived, late, arrived)
 
     def broken_rules(self) -> list[str]:
         """The rules of `TABLE` that it breaks, sorted. Only for events without a text of their own."""
@@ -130,6 +137,10 @@ class Event:
         if self.plan not in PLANS:
             wrong.append("known_plan")
         return sorted(wrong)
+
+
+def microseconds(instant: datetime) -> int:
+    return (instant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
 def event(number: int, at: datetime, **values: Any) -> Event:
@@ -200,6 +211,22 @@ def _versions(purchases: Iterable[Event]) -> Iterator[tuple[Any, ...]]:
             yield (who, *values, at, end)
 
 
+def catalog_in(directory: Path, name: str) -> CatalogSettings:
+    """A catalog in a SQLite file."""
+    directory.mkdir(exist_ok=True)
+    return CatalogSettings(
+        type="jdbc", uri=f"jdbc:sqlite:{directory}/catalog.db", warehouse=f"file:{directory}/warehouse", name=name
+    )
+
+
+def _database(catalog: CatalogSettings) -> Path:
+    return Path(catalog.uri.removeprefix("jdbc:sqlite:"))
+
+
+_BEGINNINGS: dict[str, CatalogSettings] = {}
+"""What `World.begin` has computed, for as long as the process lives."""
+
+
 class World:
     """A catalog of its own, with bronze, and the jobs over it."""
 
@@ -214,11 +241,58 @@ class World:
 
     def arrive(self, *events: Event) -> int:
         """Append rows to bronze in one commit; answer the snapshot."""
-        table = layout.bronze(BRONZE)
-        rows = [one.row() for one in events]
-        frame = self.spark.createDataFrame(rows, spark_schema(table).replace(" NOT NULL", ""))
-        frame.coalesce(1).writeTo(self.lakehouse.identifier(BRONZE)).append()
+        self.bronze_rows(*events).writeTo(self.lakehouse.identifier(BRONZE)).append()
         return self.head(BRONZE)
+
+    def bronze_rows(self, *events: Event) -> DataFrame:
+        """Rows as bronze holds them."""
+        columns = layout.bronze(BRONZE).columns
+        instants = {column.name for column in columns if column.type == "timestamp"}
+        kinds = {column.name: "bigint" if column.name in instants else spark_type(column.type) for column in columns}
+        schema = ", ".join(f"{name} {kind}" for name, kind in kinds.items())
+        rows = self.lakehouse.few_rows(schema, [one.row() for one in events])
+        return rows.withColumns({name: fn.timestamp_micros(name) for name in instants})
+
+    def begin(self, *events: Event, gold: bool = False) -> int:
+        """Bronze with these rows, and silver, and perhaps gold, computed from them; answer bronze's snapshot.
+
+        The same beginning is computed once: this catalog then names the metadata of the tables that are there already.
+        Their files belong to all who began so, so nothing may remove any: Iceberg refuses it (`gc.enabled`).
+        """
+        assert self.history(BRONZE).head is None, "something has begun here already"
+        key = repr((events, gold))
+        if key not in _BEGINNINGS:
+            _BEGINNINGS[key] = self._computed(len(_BEGINNINGS), events, gold=gold)
+        with closing(sqlite3.connect(_database(self.catalog))) as database:
+            database.execute("ATTACH ? AS beginning", (str(_database(_BEGINNINGS[key])),))
+            for table, rows in (("iceberg_tables", "iceberg_type = 'TABLE'"), ("iceberg_namespace_properties", "true")):
+                columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
+                others = ", ".join(name for name in columns if name != "catalog_name")
+                database.execute(
+                    f"INSERT OR REPLACE INTO {table} (catalog_name, {others}) "
+                    f"SELECT ?, {others} FROM beginning.{table} WHERE {rows}",
+                    (self.catalog.name,),
+                )
+            database.commit()
+        return self.head(BRONZE)
+
+    def _computed(self, number: int, events: Sequence[Event], *, gold: bool) -> CatalogSettings:
+        """A catalog with a beginning."""
+        folder = Path(tempfile.mkdtemp(prefix="beginning", dir=Path(_database(self.catalog)).parents[1]))
+        catalog = catalog_in(folder, f"beginning{number}")
+        current = self.spark.catalog.currentCatalog()
+        world = World(open_session(catalog, {}, "tests"), catalog)
+        world.arrive(*events)
+        world.silver("beginning-silver")
+        if gold:
+            world.gold("beginning-gold")
+        with closing(sqlite3.connect(_database(catalog))) as database:
+            named = "SELECT table_namespace || '.' || table_name FROM iceberg_tables WHERE iceberg_type = 'TABLE'"
+            tables = [row[0] for row in database.execute(named)]
+        for table in tables:
+            world.lakehouse.loaded(table).updateProperties().set("gc.enabled", "false").commit()
+        self.spark.catalog.setCurrentCatalog(current)
+        return catalog
 
     def sql(self, text: str) -> Any:
         return self.spark.sql(text.replace("lakehouse.", f"{self.catalog.name}."))
@@ -320,6 +394,24 @@ class World:
         assert {row[0] for row in self.rows("gold.person", "person_key")} == set(begins)
 
 
+class Killed(BaseException):
+    """Nothing in the jobs catches it."""
+
+
+def kill(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, *, after: bool, number: int = 1) -> None:
+    """Stop the run at the n-th call of a function, before or after it did its work."""
+    original, calls = getattr(owner, name), iter(range(1, 100))
+
+    def killing(*arguments: Any, **named: Any) -> Any:
+        if next(calls) != number:
+            return original(*arguments, **named)
+        if after:
+            original(*arguments, **named)
+        raise Killed
+
+    monkeypatch.setattr(owner, name, killing)
+
+
 def _readable(world: World, table: str) -> Any:
     types = {
         field.name: field.dataType.simpleString()
@@ -342,4 +434,17 @@ def _python(cell: Any) -> Any:
     return value.isoformat() if isinstance(value, date) else value
 
 
-__all__ = ["DAY", "HOUR", "NOW", "START", "Event", "Expected", "World", "event", "expected", "replace"]
+__all__ = [
+    "DAY",
+    "HOUR",
+    "NOW",
+    "START",
+    "Event",
+    "Expected",
+    "Killed",
+    "World",
+    "event",
+    "expected",
+    "kill",
+    "replace",
+]

@@ -30,8 +30,7 @@ def rival_before(monkeypatch: pytest.MonkeyPatch, method: str, table: str, rival
 def test_of_two_runs_over_the_same_rows_one_writes(
     world: World, monkeypatch: pytest.MonkeyPatch, table: str, batch: list
 ) -> None:
-    world.arrive(*FIRST)
-    world.silver()
+    world.begin(*FIRST)
     world.arrive(*batch)
     rival_before(monkeypatch, "replace", table, lambda: world.silver("rival"))
     with pytest.raises(Conflict, match=f"another run changed {table} meanwhile"):
@@ -51,8 +50,7 @@ def test_two_first_runs_do_not_both_fill_a_new_table(world: World, monkeypatch: 
 
 
 def test_a_dimension_is_not_merged_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.arrive(*FIRST)
-    world.silver()
+    world.begin(*FIRST)
     world.arrive(*SECOND)
     publish = Lakehouse._publish
 
@@ -72,8 +70,7 @@ def test_a_dimension_is_not_merged_twice(world: World, monkeypatch: pytest.Monke
 
 
 def test_compaction_meanwhile_is_no_conflict(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.arrive(*FIRST)
-    world.silver()
+    world.begin(*FIRST)
     world.arrive(event(4, START, who="bob"))
 
     def compact() -> None:
@@ -88,9 +85,7 @@ def test_compaction_meanwhile_is_no_conflict(world: World, monkeypatch: pytest.M
 def test_a_gold_table_is_not_written_over_by_a_run_that_started_before(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.arrive(*FIRST)
-    world.silver()
-    world.gold()
+    world.begin(*FIRST, gold=True)
     world.arrive(*SECOND)
     world.silver()
     rival_before(monkeypatch, "replace", "gold.fact", lambda: world.gold("rival"))

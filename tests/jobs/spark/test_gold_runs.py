@@ -30,8 +30,7 @@ def other_models(*changed: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_the_first_run_computes_everything_and_the_next_one_nothing(world: World) -> None:
-    world.arrive(*ROWS)
-    world.silver()
+    world.begin(*ROWS)
     first = world.gold("one")
     assert report(first) == dict.fromkeys(TABLES, "all")
     world.check_gold(world.check_silver(ROWS))
@@ -45,9 +44,7 @@ def test_the_first_run_computes_everything_and_the_next_one_nothing(world: World
 
 
 def test_only_the_days_that_changed_are_written(world: World) -> None:
-    world.arrive(*ROWS)
-    world.silver()
-    world.gold()
+    world.begin(*ROWS, gold=True)
     before = {table: world.files(table) for table in ("gold.fact", "gold.daily")}
     late = event(6, START + DAY + HOUR, who="bob", amount=11)
     world.arrive(late)
@@ -67,8 +64,7 @@ def test_only_the_days_that_changed_are_written(world: World) -> None:
 
 
 def test_every_commit_names_what_it_read_and_which_days_it_touched(world: World) -> None:
-    world.arrive(*ROWS)
-    world.silver()
+    world.begin(*ROWS)
     world.gold("daily-1")
     summary = world.history("gold.fact").snapshots[world.head("gold.fact")].summary
     assert (summary[commits.RUN], summary[commits.STAGE]) == ("daily-1", "gold")
@@ -79,9 +75,7 @@ def test_every_commit_names_what_it_read_and_which_days_it_touched(world: World)
 
 def test_a_change_of_a_person_concerns_the_days_from_it_to_the_next_one(world: World) -> None:
     """Ann was pro from the second day on. Now there is an hour on the second day when she was not, and no more."""
-    world.arrive(*ROWS)
-    world.silver()
-    world.gold()
+    world.begin(*ROWS, gold=True)
     back = [
         event(6, START + DAY + HOUR, who="ann", plan="free"),
         event(7, START + DAY + 2 * HOUR, who="ann", plan="pro"),
@@ -95,9 +89,7 @@ def test_a_change_of_a_person_concerns_the_days_from_it_to_the_next_one(world: W
 
 
 def test_a_version_that_ends_earlier_leaves_the_days_before_alone(world: World) -> None:
-    world.arrive(*ROWS)
-    world.silver()
-    world.gold()
+    world.begin(*ROWS, gold=True)
     moved = event(6, START + 2 * DAY + HOUR, who="bob", city="Riga")  # bob's version of the first day ends here
     world.arrive(moved)
     world.silver()
@@ -106,9 +98,7 @@ def test_a_version_that_ends_earlier_leaves_the_days_before_alone(world: World) 
 
 
 def test_a_day_that_became_empty_in_silver_is_empty_in_gold(world: World) -> None:
-    world.arrive(*ROWS)
-    world.silver()
-    world.gold()
+    world.begin(*ROWS, gold=True)
     run = {"days": {"first": "2026-01-31", "last": "2026-01-31"}}
     strict = {**TABLE, "rules": [{"name": "none", "expression": "event_id <> 'e00002'"}]}
     world.silver(tables=[strict], run_more=run)
@@ -119,9 +109,7 @@ def test_a_day_that_became_empty_in_silver_is_empty_in_gold(world: World) -> Non
 
 
 def test_a_changed_model_is_computed_anew_with_all_that_read_it(world: World) -> None:
-    world.arrive(*ROWS)
-    world.silver()
-    world.gold()
+    world.begin(*ROWS, gold=True)
     fact = next(model for model in MODELS if model["name"] == "gold.fact")
     doubled = {**fact, "sql": fact["sql"].replace("p.amount", "2 * p.amount AS amount, p.plan")}
     result = world.gold(models=other_models(doubled))
@@ -137,9 +125,7 @@ def test_a_changed_model_is_computed_anew_with_all_that_read_it(world: World) ->
 
 
 def test_days_that_are_asked_for_are_computed_once_more(world: World) -> None:
-    world.arrive(*ROWS)
-    world.silver()
-    world.gold()
+    world.begin(*ROWS, gold=True)
     marks = {table: world.history(table).mark(PURCHASES) for table in ("gold.fact",)}
     world.sql("DELETE FROM lakehouse.gold.fact WHERE day = DATE '2026-01-30'")
     asked = {"days": {"first": "2026-01-30", "last": "2026-01-30"}}
@@ -153,8 +139,7 @@ def test_days_that_are_asked_for_are_computed_once_more(world: World) -> None:
 
 
 def test_every_model_reads_silver_as_it_was_when_the_run_started(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.arrive(*ROWS)
-    world.silver()
+    world.begin(*ROWS)
     create = Lakehouse.create
     new = event(6, START + HOUR, who="cy", amount=100)
 
@@ -180,8 +165,7 @@ def test_every_model_reads_silver_as_it_was_when_the_run_started(world: World, m
 
 
 def test_a_release_names_one_state_of_every_table(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.arrive(*ROWS)
-    world.silver()
+    world.begin(*ROWS)
     assert world.gold("one")["release"] == "rel_one"
     heads = {table: world.head(table) for table in TABLES}
     assert {table: world.history(table).tags["rel_one"] for table in TABLES} == heads
@@ -210,9 +194,7 @@ def test_a_release_names_one_state_of_every_table(world: World, monkeypatch: pyt
 def test_a_run_that_crashed_between_two_models_is_finished_by_the_next(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.arrive(*ROWS)
-    world.silver()
-    world.gold()
+    world.begin(*ROWS, gold=True)
     world.arrive(event(6, START + DAY, who="cy"))
     world.silver()
     settings = world.gold_settings("crashing")
@@ -239,9 +221,7 @@ def test_a_run_that_crashed_between_two_models_is_finished_by_the_next(
 
 
 def test_freshness_is_live_and_true(world: World) -> None:
-    world.arrive(*ROWS)
-    world.silver()
-    world.gold()
+    world.begin(*ROWS, gold=True)
 
     def fresh() -> dict[tuple[str, str], bool]:
         return {row[:2]: row[2] for row in world.rows("gold.model_freshness", "model", "source_table", "is_fresh")}
@@ -265,9 +245,7 @@ def test_freshness_is_live_and_true(world: World) -> None:
 
 
 def test_a_change_whose_days_nobody_stamped_is_found_by_its_files(world: World) -> None:
-    world.arrive(*ROWS)
-    world.silver()
-    world.gold()
+    world.begin(*ROWS, gold=True)
     world.sql(f"DELETE FROM lakehouse.{PURCHASES} WHERE event_id = 'e00002'")  # somebody's hand
     assert commits.TOUCHED_DAYS not in world.history(PURCHASES).snapshots[world.head(PURCHASES)].summary
     result = world.gold()
@@ -366,8 +344,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 def test_models_that_can_not_be_computed_are_refused_before_anything_is_written(world: World) -> None:
-    world.arrive(*ROWS[:1])
-    world.silver()
+    world.begin(*ROWS[:1])
     for name, (changes, said) in REFUSED.items():
         model = {"name": "gold.person", "kind": "full", **changes}
         with pytest.raises(SettingsRefused, match=rf"^models\[1\]\.{said}"):
@@ -376,7 +353,6 @@ def test_models_that_can_not_be_computed_are_refused_before_anything_is_written(
 
 
 def test_text_of_the_environment_does_not_reach_a_model(world: World) -> None:
-    world.arrive(*ROWS[:1])
-    world.silver()
+    world.begin(*ROWS[:1])
     world.gold(models=[{"name": "gold.first", "kind": "full", "sql": "SELECT '${env:PATH}' AS a"}])
     assert world.rows("gold.first", "a") == [("${env:PATH}",)]

@@ -24,10 +24,9 @@ from jobs.spark.lakehouse_world import (
     World,
     event,
 )
-from lakehouse_contract import commits, decoding, layout
+from lakehouse_contract import commits, decoding
 from lakehouse_contract.decoding import to_json
 from lakehouse_contract.settings import MaintenanceSettings
-from lakehouse_contract.tables import spark_schema
 from lakehouse_jobs import maintenance, maintenance_compaction, maintenance_removal
 from lakehouse_jobs.iceberg_commits import Lakehouse
 
@@ -85,8 +84,7 @@ def grown(world: World) -> list[Event]:
 
 def from_flink(world: World, checkpoint: int, one: Event) -> int:
     """A row that arrives in bronze as Flink commits it."""
-    schema = spark_schema(layout.bronze(BRONZE)).replace(" NOT NULL", "")
-    writer = world.spark.createDataFrame([one.row()], schema).writeTo(world.lakehouse.identifier(BRONZE))
+    writer = world.bronze_rows(one).writeTo(world.lakehouse.identifier(BRONZE))
     stamps = {commits.FLINK_JOB_ID: "job", commits.FLINK_MAX_COMMITTED_CHECKPOINT_ID: str(checkpoint)}
     for key, value in stamps.items():
         writer = writer.option(f"snapshot-property.{key}", value)

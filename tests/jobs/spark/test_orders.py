@@ -9,8 +9,7 @@ from typing import Any
 import yaml
 from pyspark.sql import SparkSession
 
-from jobs.spark.conftest import catalog_in
-from jobs.spark.lakehouse_world import NOW
+from jobs.spark.lakehouse_world import NOW, catalog_in
 from lakehouse_contract import decoding, layout
 from lakehouse_contract.settings import GoldSettings, SilverSettings
 from lakehouse_contract.tables import spark_schema

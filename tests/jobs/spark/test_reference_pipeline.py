@@ -4,7 +4,7 @@ Expectations come from what the generator meant and from PyPI's `roman`; gold's 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -16,8 +16,7 @@ import roman
 import yaml
 from pyspark.sql import Row, SparkSession
 
-from jobs.spark.conftest import catalog_in
-from jobs.spark.lakehouse_world import NOW
+from jobs.spark.lakehouse_world import NOW, catalog_in
 from lakehouse_contract import decoding, layout
 from lakehouse_contract.settings import GoldSettings, SilverSettings
 from lakehouse_contract.tables import spark_schema
@@ -79,8 +78,20 @@ def firsts(sent: list[Record]) -> dict[str, Record]:
 
 
 @pytest.fixture(scope="module")
+def as_in_production(spark: SparkSession) -> Iterator[None]:
+    """Spark's own ways of planning, which the other tests do without."""
+    production = {"spark.sql.adaptive.enabled": "true", "spark.sql.shuffle.partitions": "8"}
+    before = {key: spark.conf.get(key) for key in production}
+    for key, value in production.items():
+        spark.conf.set(key, value)
+    yield
+    for key, value in before.items():
+        spark.conf.set(key, value)
+
+
+@pytest.fixture(scope="module")
 def tables(
-    spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, sent: list[Record]
+    as_in_production: None, tmp_path_factory: pytest.TempPathFactory, sent: list[Record]
 ) -> dict[str, list[Values]]:
     """Silver and gold after three batches, the middle one before the first: the tables' rows."""
     catalog = catalog_in(tmp_path_factory.mktemp("reference"), "reference")

@@ -93,8 +93,7 @@ def test_a_type_gets_wider_and_gold_follows_with_all_of_its_days(world: World) -
 
 
 def test_what_a_table_can_not_follow_is_refused_with_the_plan_that_works(world: World) -> None:
-    world.arrive(*ROWS)
-    world.silver()
+    world.begin(*ROWS)
     models = [MODELS[0], kept(FACT["sql"])]
     world.gold(models=models)
     heads = [world.head(table) for table in (PURCHASES, PEOPLE, "gold.fact")]

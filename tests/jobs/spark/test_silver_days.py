@@ -33,8 +33,7 @@ def days(first: str, last: str | None = None, **more: Any) -> dict[str, Any]:
 
 
 def test_a_day_is_computed_again_with_the_rules_of_today_and_nothing_else_is_touched(world: World) -> None:
-    upto = world.arrive(*ROWS)
-    world.silver()
+    upto = world.begin(*ROWS)
     before = {table: world.files(table) for table in (PURCHASES, QUARANTINE)}
     lenient = {**TABLE, "rules": [{"name": "free_only", "expression": "plan = 'free'"}]}
     report = world.silver("again", tables=[lenient], **days("2026-01-31"))
@@ -57,8 +56,7 @@ def test_a_day_is_computed_again_with_the_rules_of_today_and_nothing_else_is_tou
 
 
 def test_the_same_run_does_it_once(world: World) -> None:
-    world.arrive(*ROWS)
-    world.silver()
+    world.begin(*ROWS)
     world.silver("again", **days("2026-01-31"))
     head = world.head(PURCHASES)
     assert world.silver("again", **days("2026-01-31"))["tables"][0]["skipped"] == "already done"
@@ -67,8 +65,7 @@ def test_the_same_run_does_it_once(world: World) -> None:
 
 
 def test_a_day_may_become_empty(world: World) -> None:
-    world.arrive(*ROWS)
-    world.silver()
+    world.begin(*ROWS)
     none_of_it = {**TABLE, "where": "event_time < timestamp'2026-01-31'"}
     with pytest.raises(BadData, match=r"purchases, events_kept: 4 of 4 events that are there now would be gone"):
         world.silver("again", tables=[none_of_it], **days("2026-01-31", "2026-02-02"))
@@ -121,8 +118,7 @@ def test_a_snapshot_that_is_no_more_is_refused(world: World) -> None:
 
 
 def test_the_commit_is_stamped_with_its_run(world: World) -> None:
-    world.arrive(*ROWS)
-    world.silver()
+    world.begin(*ROWS)
     world.silver("again", **days("2026-01-30"))
     for table in (PURCHASES, QUARANTINE):
         assert world.history(table).snapshots[world.head(table)].summary[commits.RUN] == "again"

@@ -144,8 +144,7 @@ def test_compaction_of_any_table_in_between_makes_no_difference(world: World) ->
 
 
 def test_rows_that_came_with_an_overwrite_of_bronze_are_not_missed(world: World) -> None:
-    world.arrive(*FIRST)
-    world.silver()
+    world.begin(*FIRST)
     # A repair of bronze: the first day again, with a row that was missing.
     missing = event(70, START + HOUR, amount=70)
     world.arrive(missing)

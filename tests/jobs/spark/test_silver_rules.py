@@ -133,7 +133,6 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_an_expression_that_can_not_be_used_is_refused_by_its_path(world: World, name: str) -> None:
     expression, said = REFUSED[name]
-    world.arrive(*ROWS[:1])
     with pytest.raises(SettingsRefused, match=rf"^tables\[0\]\.rules\[1\]\.{said}"):
         world.silver(tables=[table(rule("fine", "true"), rule("wrong", expression))])
     assert world.lakehouse.find(PURCHASES) is None

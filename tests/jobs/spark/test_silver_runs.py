@@ -63,8 +63,7 @@ def test_every_commit_says_who_made_it_from_what_and_for_which_days(world: World
 
 
 def test_a_run_with_nothing_new_changes_nothing(world: World) -> None:
-    world.arrive(*FIRST)
-    world.silver()
+    world.begin(*FIRST)
     before = {table: world.head(table) for table in (PURCHASES, QUARANTINE, PEOPLE, "silver.quality_results")}
     report = world.silver()
     assert report["tables"][0]["skipped"] == report["dimensions"][0]["skipped"] == "already done"
@@ -84,8 +83,7 @@ def test_a_pinned_run_takes_no_more_than_it_was_told_and_leaves_no_gap(world: Wo
 
 
 def test_a_run_over_no_rows_is_recorded(world: World) -> None:
-    world.arrive(*FIRST)
-    world.silver()
+    world.begin(*FIRST)
     world.sql(f"INSERT INTO lakehouse.{BRONZE} SELECT * FROM lakehouse.{BRONZE} WHERE false")
     upto = world.head(BRONZE)
     report = world.silver("quiet")
@@ -110,8 +108,7 @@ def test_a_run_that_crashed_at_any_commit_is_finished_by_the_next(
     world: World, monkeypatch: pytest.MonkeyPatch, commit: int
 ) -> None:
     """The commits of the second run: results of the rules, quarantine, table, dimension."""
-    world.arrive(*FIRST)
-    world.silver()
+    world.begin(*FIRST)
     # A copy that came earlier: what was good is now bad, what was bad is now good. Rows leave both tables.
     worse = event(1, START + HOUR, amount=-1, partition=0, arrived=START)
     better = event(3, START + DAY, who="bob", arrived=START)
