@@ -222,6 +222,7 @@ def test_a_run_that_crashed_between_two_models_is_finished_by_the_next(
 
 def test_freshness_is_live_and_true(world: World) -> None:
     world.begin(*ROWS, gold=True)
+    world.gold()  # finds nothing, and makes the view, which a beginning has not: it names its catalog
 
     def fresh() -> dict[tuple[str, str], bool]:
         return {row[:2]: row[2] for row in world.rows("gold.model_freshness", "model", "source_table", "is_fresh")}
