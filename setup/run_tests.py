@@ -21,7 +21,9 @@ import engines
 import environments
 from environments import ROOT, Environment
 
-ELSEWHERE: Final = ("tests/jobs/flink", "tests/jobs/spark", "tests/e2e")
+WHOLE_WORLDS: Final = ("tests/local", "tests/chaos", "tests/catalogs")
+"""Several engines at once, and kills: two such files beside each other would want more than two cores have."""
+ELSEWHERE: Final = ("tests/jobs/flink", "tests/jobs/spark", *WHOLE_WORLDS, "tests/e2e")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ PARTS: Final = {
         Part("operator", environments.OPERATOR, ("tests", *(f"--ignore={folder}" for folder in ELSEWHERE)), workers=2),
         Part("flink", environments.FLINK, ("tests/jobs/flink",)),
         Part("spark", environments.SPARK, ("tests/jobs/spark",), workers=2),
+        Part("worlds", environments.OPERATOR, WHOLE_WORLDS),
         Part(
             "e2e",
             environments.OPERATOR,
