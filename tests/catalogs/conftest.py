@@ -12,7 +12,7 @@ from catalogs.machine import Machine
 CREDENTIAL = "lakehouse:the-secret-of-the-rest-client"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     with machine.running(tmp_path_factory.mktemp("catalogs")) as running:
         yield running
@@ -87,7 +87,7 @@ def hive(everything: Machine) -> Kind:
     return Kind("hive", {"type": "hive", "uri": uri}, server=server, store=everything.minio, compression="snappy")
 
 
-@pytest.fixture(scope="session", params=[sqlite, postgres, rest, hive], ids=lambda kind: kind.__name__)
+@pytest.fixture(scope="module", params=[sqlite, postgres, rest, hive], ids=lambda kind: kind.__name__)
 def life(request: pytest.FixtureRequest, everything: Machine) -> Life:
     """What a pipeline has been through on a catalog; it happens once, whatever is asked about it."""
     return live(request.param(everything), everything)

@@ -1,4 +1,4 @@
-"""One world under fire for all tests of this folder: to start it costs more than many a fault."""
+"""One world under fire for all tests of a file: to start it costs more than many a fault."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from lakehouse_operator.local.directory import WorldDirectory
 from lakehouse_operator.local.processes import Processes
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
     """A stream that runs; each test lets events flow as it needs them, and leaves it running."""
     directory = WorldDirectory(tmp_path_factory.mktemp("arena") / "world")
