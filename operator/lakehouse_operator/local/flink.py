@@ -273,6 +273,8 @@ def _configure(
         "heartbeat.interval": "2 s",
         "heartbeat.timeout": "20 s",
         "io.tmp.dirs": str(directory / "tmp"),
+        # As in a cluster (`planning/flink_manifest.py`).
+        "classloader.check-leaked-classloader": "false",
         "env.java.opts.all": _module_options(engines.flink_home),
     }
     # YAML reads JSON; keys with dots are what Flink makes of nested ones anyway.

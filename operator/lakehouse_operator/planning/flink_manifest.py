@@ -177,6 +177,9 @@ def flink_configuration(spec: PipelineSpec) -> dict[str, str]:
         # A restart of the JobManager alone goes on from the newest checkpoint, under the same job id.
         "high-availability.type": "kubernetes",
         "high-availability.storageDir": f"{checkpoint.directory.rstrip('/')}/high-availability",
+        # Threads of Iceberg's AWS client outlive a job's class loader and would fail each later start of the job in the
+        # same TaskManager. Nothing is loaded by it: all jars are in Flink's lib.
+        "classloader.check-leaked-classloader": "false",
         "env.java.opts.all": _JAVA_OPTIONS,
         **_storage(spec),
     }
