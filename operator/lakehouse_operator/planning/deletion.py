@@ -87,6 +87,6 @@ def let_go(s: Situation) -> Step:
     """Delete the child and drop the finalizer. The record stays, so that the pipeline can be created again from it."""
     s = s.but(operation=None, stops=None, recoveries=None, pending=None, unwell_since=None)
     step = Step(situation=s, state="Deleting", after=(*delete(s, "the pipeline is deleted"), DropFinalizer()))
-    point = s.record.point(s.record.resting_on) or points.newest_proven(s.record)
+    point = s.record.resting_point or points.newest_proven(s.record)
     shown = f"it can be created again from {point.name}" if point else "no recovery point is kept"
     return step.telling("Normal", "Deleted", shown)

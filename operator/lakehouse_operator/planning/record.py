@@ -241,6 +241,12 @@ class Record:
     gaps: tuple[Gap, ...] = ()
     lost_letters: LostLetters | None = None
 
+    @property
+    def resting_point(self) -> RecoveryPoint | None:
+        """The point that the stream rests on. None where a rewind that did not come to its end has discarded it."""
+        point = self.point(self.resting_on)
+        return point if point is not None and not point.discarded else None
+
     def point(self, name: str | None) -> RecoveryPoint | None:
         """The recovery point of a name."""
         return next((point for point in self.points if point.name == name), None)

@@ -137,7 +137,7 @@ def absent(s: Situation, revision: Revision) -> Step:
     record = s.record
     if not record.started:
         return fresh(s, revision)
-    resting = record.point(record.resting_on)
+    resting = record.resting_point
     if resting is not None:
         return start(s.begin("deploy", "starting", revision, point=resting.name), revision, point=resting)
     return back_to_newest(s, revision)
@@ -190,7 +190,7 @@ def resume(s: Situation, revision: Revision) -> Step:
     if record.resting_on is None and child.restore_mode == "savepoint" and child.savepoint_path:
         # Stopped by another hand, or by a stop of ours that came after its time was up.
         s = _adopted(s, child.savepoint_path)
-    point = s.record.point(s.record.resting_on)
+    point = s.record.resting_point
     if point is not None:
         return start(s.begin("deploy", "starting", revision, point=point.name), revision, point=point)
     return back_to_newest(s, revision)
