@@ -325,7 +325,7 @@ def goes_back_to(life: Life, point: dict[str, Any]) -> None:
 def returns_from_a_revision_that_crashes(life: Life) -> None:
     """A change that passes every check and can't restore the state: the last good revision goes on, by itself."""
     good = life.status["stream"]["lastGood"]["revision"]
-    told = life.up(code=1, flinkConfiguration="{pipeline.max-parallelism: '7'}")
+    told = life.up(code=1, flinkConfiguration="{state.backend.rocksdb.options-factory: no.such.Factory}")
     assert "was rolled back" in told
     life.until(lambda: life.condition("StreamRunning") == "True", "the good revision runs")
     assert life.status["stream"]["revision"] == good

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from lakehouse_contract import flink_logging
 from lakehouse_operator.local import guard, ports
 from lakehouse_operator.local.processes import (
     GRACE_SECONDS,
@@ -248,7 +249,7 @@ def test_the_supervision_needs_nothing_but_the_standard_library() -> None:
     script = textwrap.dedent(f"""
         import sys
         sys.path = [path for path in sys.path if "site-packages" not in path]
-        sys.path.insert(0, {str(Path(guard.__file__).parents[2])!r})
+        sys.path[:0] = {[str(Path(guard.__file__).parents[2]), str(Path(flink_logging.__file__).parents[1])]!r}
         import importlib
         for name in {names!r}.split():
             importlib.import_module("lakehouse_operator.local." + name)

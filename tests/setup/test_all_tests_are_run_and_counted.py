@@ -141,11 +141,12 @@ def test_every_test_belongs_to_one_part(root: Path) -> None:
         for argument in run_tests.PARTS["operator"].arguments
         if argument.startswith("--ignore=")
     }
-    run = {argument for name, part in run_tests.PARTS.items() if name != "operator" for argument in part.arguments}
+    others = (part.arguments for name, part in run_tests.PARTS.items() if name != "operator")
+    run = {argument for arguments in others for argument in arguments if not argument.startswith("--ignore=")}
 
     assert left_out == run
     assert run_tests.PARTS["operator"].arguments[0] == "tests"
-    assert all((root / folder).is_dir() for folder in run)
+    assert all((root / folder).exists() for folder in run)
 
 
 def test_a_part_that_is_not_there_is_refused(root: Path) -> None:
