@@ -12,10 +12,9 @@ from pathlib import Path
 
 from benchmarks.batch import history
 from benchmarks.batch.history import BRONZE, NAIVE, NOW, SILVER, Lake
-from pyspark.sql import SparkSession
+from benchmarks.spark import session
 
 from lakehouse_contract import layout
-from lakehouse_contract.settings import CatalogSettings
 from lakehouse_jobs import (
     freshness,
     gold,
@@ -27,11 +26,9 @@ from lakehouse_jobs import (
     silver,
     silver_dimensions,
     silver_tables,
-    spark_session,
 )
 from lakehouse_jobs.batch_run import BatchRun
 from lakehouse_jobs.keyed_tables import TABLE
-from lakehouse_operator.local import engines
 
 Times = dict[str, float]
 _UNTOUCHED_DAYS = 4
@@ -62,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as scratch:
         directory = (options.directory or Path(scratch)).resolve()
-        spark = _session(history.catalog_in(directory / "unused"), scratch)
+        spark = session(history.catalog_in(directory / "unused"), scratch, "3g")
         try:
             lakes = {}
             for times in options.times:
@@ -75,25 +72,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finally:
             spark.stop()
     return 0
-
-
-def _session(catalog: CatalogSettings, scratch: str) -> SparkSession:
-    installed = engines.find()
-    os.environ |= installed.java_environment()
-    builder = SparkSession.builder.master("local[2]")
-    own = {
-        "spark.jars": ",".join(str(jar) for jar in sorted(installed.spark_jars.glob("*.jar"))),
-        "spark.driver.memory": "3g",
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
-        "spark.local.dir": scratch,
-        "spark.ui.enabled": "false",
-        "spark.ui.showConsoleProgress": "false",
-        "spark.log.level": "ERROR",
-    }
-    for key, value in {**own, **spark_session.session_options(catalog, {})}.items():
-        builder = builder.config(key, value)
-    return builder.getOrCreate()
 
 
 def _measure(lakes: Mapping[int, Lake], options: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from benchmarks.spark import session
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as fn
 
@@ -25,7 +26,6 @@ from lakehouse_contract.settings import (
 )
 from lakehouse_jobs import maintenance, spark_session
 from lakehouse_jobs.iceberg_commits import Lakehouse
-from lakehouse_operator.local import engines
 
 BRONZE, LOADING = "bronze.events", "bronze.loading"
 FIRST_DAY = datetime(2026, 1, 1, tzinfo=UTC)
@@ -45,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         catalog = CatalogSettings(
             type="jdbc", uri=f"jdbc:sqlite:{scratch}/catalog.db", warehouse=f"file:{scratch}/warehouse"
         )
-        spark = _session(catalog, scratch)
+        session(catalog, scratch, "2g")
+        spark = spark_session.open_session(catalog, {}, "benchmark")
         try:
             print(json.dumps(_measured(Lakehouse(spark, catalog.name), catalog, options), indent=1))
         finally:
@@ -70,26 +71,6 @@ def _measured(lakehouse: Lakehouse, catalog: CatalogSettings, options: argparse.
     seconds = round(time.perf_counter() - began, 1)
     after = _state(lakehouse, options.rounds)
     return {"load": os.getloadavg()[0], "before": before, "after": after, "seconds": seconds, "report": report}
-
-
-def _session(catalog: CatalogSettings, scratch: str) -> SparkSession:
-    installed = engines.find()
-    os.environ |= installed.java_environment()
-    builder = SparkSession.builder.master("local[2]")
-    own = {
-        "spark.jars": ",".join(str(jar) for jar in sorted(installed.spark_jars.glob("*.jar"))),
-        "spark.driver.memory": "2g",
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
-        "spark.local.dir": scratch,
-        "spark.ui.enabled": "false",
-        "spark.ui.showConsoleProgress": "false",
-        "spark.log.level": "ERROR",
-    }
-    for key, value in {**own, **spark_session.session_options(catalog, {})}.items():
-        builder = builder.config(key, value)
-    builder.getOrCreate()
-    return spark_session.open_session(catalog, {}, "benchmark")
 
 
 def _fill(lakehouse: Lakehouse, options: argparse.Namespace) -> None:
