@@ -34,8 +34,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import catalog_programs
 import debian
+import envelope_format
 import jars
+import java
 import testbed_programs
 from pinned_go import CACHE, SetupError
 
@@ -181,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in options.names or NAMES:
             image = built([name])[name]
             print(f"{name}={image.reference} {image.archive}", flush=True)
-    except (SetupError, debian.CannotInstall, jars.JarError, OSError) as error:
+    except (SetupError, debian.CannotInstall, jars.JarError, envelope_format.DoesNotCompile, OSError) as error:
         print(f"setup/images.py: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -233,6 +236,7 @@ def recipe_of(name: str) -> Recipe:
     Raises:
         SetupError: A program can't be built.
         jars.JarError: A jar can't be had.
+        envelope_format.DoesNotCompile: Our part of the REST catalog does not compile.
     """
     dockerfile = ROOT / "images" / name / "Dockerfile"
     text = dockerfile.read_text(encoding="utf-8")
@@ -274,6 +278,8 @@ def _testbed_files(dockerfile: str) -> dict[str, Path]:
     for folder, sets in folders.items():
         fetched = jars.Downloads().fetch(jars.choose(locked, sets))
         files |= {f"lib/{folder}/{name}": path for name, path in fetched.items()}
+    rest_catalog = catalog_programs.rest_catalog(java.find_or_install(os.environ).home)
+    files |= {f"lib/rest-catalog/{path.name}": path for path in rest_catalog.glob("*.jar")}
     files |= {f"bin/{path.name}": path for path in testbed_programs.programs()}
     own = ROOT / "images" / TESTBED
     for folder in ("lib", "scripts"):

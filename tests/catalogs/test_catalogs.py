@@ -44,7 +44,8 @@ def test_flink_makes_the_table_that_is_declared(life: Life) -> None:
 
 def test_silver_reads_what_is_new_and_nothing_twice(life: Life) -> None:
     assert [said["outcome"] for said in life.silver] == ["succeeded"] * 3
-    assert [said["tables"][0]["rowsRead"] for said in life.silver] == [FIRST, 0, MORE]
+    # Whether the second run finds commits without rows or none at all is a matter of the moment.
+    assert [said["tables"][0].get("rowsRead", 0) for said in life.silver] == [FIRST, 0, MORE]
     assert life.lakehouse.rows(SILVER) == FIRST + MORE
 
 

@@ -1,4 +1,4 @@
-"""What a pipeline needs around it, in the cluster: Kafka, PostgreSQL, S3, and the three real operators."""
+"""What a pipeline needs around it, in the cluster: Kafka, PostgreSQL, S3, a catalog, and the three real operators."""
 
 import json
 from collections.abc import Mapping
@@ -16,6 +16,7 @@ from helm.chart import HelmRefused, helm
 HERE = Path(__file__).resolve().parent
 SERVICES, SYSTEM, TENANT = "lakehouse-e2e-services", "lakehouse-e2e-system", "lakehouse-e2e-data"
 """The namespaces: what surrounds us, our operator, and the pipelines."""
+STORES = ("kafka", "postgres", "s3", "rest-catalog")
 RELEASE, OPERATOR = "lakehouse", "lakehouse-operator"
 """The release of our chart, and the name of what is in it."""
 PODS = {"app.kubernetes.io/instance": RELEASE, "app.kubernetes.io/component": "operator"}
@@ -23,10 +24,19 @@ PODS = {"app.kubernetes.io/instance": RELEASE, "app.kubernetes.io/component": "o
 KEYS = {"AWS_ACCESS_KEY_ID": "e2e-access-key", "AWS_SECRET_ACCESS_KEY": "e2e-secret-key-0123456789"}
 LOGIN = {"username": "lakehouse", "password": "e2e-p@ss:word/%"}
 """A password with what URLs, shells and properties files trip over."""
+CREDENTIAL = {"credential": "e2e-client:e2e-rest-s3cret"}
+"""What clients of the REST catalog log in with."""
 BROKERS = f"kafka.{SERVICES}.svc:9092"
 CATALOG = f"jdbc:postgresql://postgres.{SERVICES}.svc:5432/catalog"
+REST_CATALOG = f"http://rest-catalog.{SERVICES}.svc:8181"
 STORE = f"http://s3.{SERVICES}.svc:9000"
-ENDPOINTS = (BROKERS, f"postgres.{SERVICES}.svc:5432", f"s3.{SERVICES}.svc:9000")
+ENDPOINTS = (
+    BROKERS,
+    f"postgres.{SERVICES}.svc:5432",
+    f"rest-catalog.{SERVICES}.svc:8181",
+    f"s3.{SERVICES}.svc:9000",
+)
+REST_SECRET = "lakehouse-rest-catalog"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +67,14 @@ class Platform:
         cluster.apply(*(_namespace(name) for name in (SERVICES, SYSTEM, TENANT)))
         for name in ("flink-1.7.0.yaml", "spark-2.4.0.yaml"):
             cluster.apply(*yaml.safe_load_all((crds / name).read_text()))
-        cluster.apply(_secret(SERVICES, "postgres", LOGIN), _secret(SERVICES, "s3", KEYS))
-        for name in ("kafka", "postgres", "s3", "flink-operator", "spark-operator"):
+        secrets = {"postgres": LOGIN, "s3": KEYS, "rest-catalog": CREDENTIAL}
+        cluster.apply(*(_secret(SERVICES, name, data) for name, data in secrets.items()))
+        cluster.apply(_secret(TENANT, REST_SECRET, CREDENTIAL))
+        for name in (*STORES, "flink-operator", "spark-operator"):
             cluster.apply(*self.manifests(name), namespace=SERVICES)
         if not self.is_released:
             self.release()
-        for name in ("kafka", "postgres", "s3"):
+        for name in STORES:
             cluster.kubectl(
                 "rollout", "status", f"statefulset/{name}", "-n", SERVICES, "--timeout=600s", seconds=630
             )  # fmt: skip
@@ -93,7 +105,7 @@ class Platform:
             "watchNamespaces": [TENANT],
             "observation": {
                 "allowedEndpoints": list(ENDPOINTS),
-                "secrets": {TENANT: ["lakehouse-catalog", "lakehouse-s3"]},
+                "secrets": {TENANT: ["lakehouse-catalog", "lakehouse-s3", REST_SECRET]},
             },
         }
         file = self.folder / "operator-values.json"

@@ -11,7 +11,7 @@ from typing import Any, cast
 import yaml
 
 from e2e.cluster import Cluster, Manifest
-from e2e.platform import BROKERS, CATALOG, HERE, STORE, TENANT, Images
+from e2e.platform import BROKERS, CATALOG, HERE, REST_SECRET, STORE, TENANT, Images
 
 EXAMPLE = HERE.parents[1] / "examples" / "roman-numerals.yaml"
 NO_SUCH_IMAGE = "localhost/no-such-image:1"
@@ -315,6 +315,7 @@ class Client:
             "AWS_SECRET_ACCESS_KEY": secret("lakehouse-s3", "AWS_SECRET_ACCESS_KEY"),
             "CATALOG_JDBC_USER": secret("lakehouse-catalog", "username"),
             "CATALOG_JDBC_PASSWORD": secret("lakehouse-catalog", "password"),
+            "CATALOG_CREDENTIAL": secret(REST_SECRET, "credential"),
         }
         return {
             "apiVersion": "v1",

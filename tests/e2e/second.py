@@ -9,7 +9,7 @@ import yaml
 
 from e2e.cluster import Manifest
 from e2e.life import Life
-from e2e.platform import TENANT
+from e2e.platform import REST_CATALOG, REST_SECRET, TENANT
 from e2e.reference import Pipeline, manifest
 
 NAME = "second"
@@ -17,7 +17,7 @@ NAME = "second"
 
 @dataclass(frozen=True, slots=True)
 class Second:
-    """A pipeline with bronze alone over the same topic, with a table and dead letters of its own."""
+    """A pipeline with bronze alone over the same topic, with dead letters and a catalog of its own, a REST server."""
 
     life: Life
     pipeline: Pipeline
@@ -29,6 +29,12 @@ class Second:
         document = manifest(NAME, life.platform.images)
         spec: dict[str, Any] = document["spec"]
         del spec["silver"], spec["gold"]
+        spec["catalog"] = {
+            "type": "rest",
+            "uri": REST_CATALOG,
+            "warehouse": "s3://lakehouse/rest",
+            "secretRef": {"name": REST_SECRET},
+        }
         spec["bronze"]["table"] = "bronze.second_events"
         spec["bronze"]["deadLetterTopic"] = "second-dlq"
         return cls(life, Pipeline(life.platform.cluster, NAME), document)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from e2e.life import Life
-from e2e.platform import KEYS, LOGIN, PODS, SERVICES, SYSTEM, TENANT
+from e2e.platform import CREDENTIAL, KEYS, LOGIN, PODS, SERVICES, SYSTEM, TENANT
 from e2e.reference import NO_SUCH_IMAGE
 
 pytestmark = [pytest.mark.timeout(2400), pytest.mark.usefixtures("second")]
@@ -232,5 +232,5 @@ def test_status_metrics_and_events_hold_no_secret(well: Life) -> None:
     seen += "".join(cluster.kubectl("logs", pod, "-n", SYSTEM) for pod in cluster.pods(SYSTEM, **PODS))
     seen += well.platform.metrics()
     seen += "".join(cluster.kubectl("logs", pod, "-n", TENANT, "--all-containers") for pod in cluster.pods(TENANT))
-    for secret in (KEYS["AWS_SECRET_ACCESS_KEY"], LOGIN["password"]):
+    for secret in (KEYS["AWS_SECRET_ACCESS_KEY"], LOGIN["password"], CREDENTIAL["credential"].partition(":")[2]):
         assert secret not in seen

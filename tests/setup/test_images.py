@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import catalog_programs
 import debian
 import images
 import jars
@@ -154,6 +155,9 @@ class TestRecipe:
     ) -> None:
         (tmp_path / "versitygw").write_text("a program")
         monkeypatch.setattr(testbed_programs, "programs", lambda: [tmp_path / "versitygw"])
+        (tmp_path / "rest").mkdir()
+        (tmp_path / "rest" / "rest-catalog.jar").write_text("a jar")
+        monkeypatch.setattr(catalog_programs, "rest_catalog", lambda _: tmp_path / "rest")
 
         def fetch(_: jars.Downloads, chosen: Sequence[jars.Jar]) -> dict[str, Path]:
             return {jar.file_name: tmp_path / "versitygw" for jar in chosen}
@@ -161,6 +165,7 @@ class TestRecipe:
         monkeypatch.setattr(jars.Downloads, "fetch", fetch)
         files = set(images.recipe_of("testbed").files)
         assert {"bin/versitygw", "scripts/kafka", "lib/log4j-operator.properties", "uv.lock"} <= files
+        assert "lib/rest-catalog/rest-catalog.jar" in files
         assert {f"lib/kafka/{jar.file_name}" for jar in jars.choose(jars.read_lock(), ["kafka"])} <= files
         operator_of_flink = {name for name in files if name.startswith("lib/flink-operator/")}
         assert "lib/flink-operator/flink-kubernetes-operator-1.7.0.jar" in operator_of_flink
