@@ -36,7 +36,8 @@ def main(arguments: list[str]) -> None:
         topic=topic,
         truth_directory=work / "truth",
         # A broker that is killed is back before a record is given up.
-        client={"message.timeout.ms": "900000"},
+        # It may remember only the last batch then, so there is never more than one that it may have to know again.
+        client={"message.timeout.ms": "900000", "max.in.flight.requests.per.connection": "1"},
         rate=float(rate),
         stop=finish,
     )
