@@ -5,8 +5,10 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -24,6 +26,9 @@ from lakehouse_jobs.spark_session import open_session
 
 _DATA_EXCEPTION = "SQLSTATE: 22"
 """The class of SQLSTATE that stands for a value that the SQL can't compute with."""
+TERMINATION_LOG: Final = Path("/dev/termination-log")
+"""Where a container leaves its last words: Kubernetes shows them in the pod's status, at most 4096 bytes."""
+_LAST_WORDS: Final = 1000
 Settings = TypeVar("Settings", SilverSettings, GoldSettings, MaintenanceSettings)
 Result = dict[str, Any]
 
@@ -100,7 +105,15 @@ def _ended(code: ExitCode, stage: str, *sentences: str) -> int:
     for sentence in sentences:
         print(f"{code.name.lower().replace('_', ' ')}: {sentence}", file=sys.stderr)
     _report({"stage": stage, "outcome": code.name.lower(), "problems": sentences})
+    _leave_last_words("; ".join(sentences))
     return code
+
+
+def _leave_last_words(said: str) -> None:
+    """Tell the operator why, who reads the status of the driver's pod. Outside a container there is no such file."""
+    if TERMINATION_LOG.exists():
+        with suppress(OSError):  # what is in the log says it too
+            TERMINATION_LOG.write_text(said[:_LAST_WORDS], encoding="utf-8")
 
 
 def _report(result: Mapping[str, Any]) -> None:

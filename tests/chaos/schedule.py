@@ -79,6 +79,7 @@ KILLS: Final[Sequence[tuple[tuple[Victim, ...], Point, int]]] = (
     (("broker",), "commit", 0),
     (("taskManager", "broker"), "checkpoint", 1),
     (("taskManager", "broker"), "betweenCommits", 0),
+    (("jobManager",), "anytime", 1),
     (("jobManager",), "betweenCommits", 0),
     (("jobManager", "taskManager", "broker"), "checkpoint", 0),
     (("sparkDriver",), "anytime", 3),

@@ -175,9 +175,18 @@ def test_suspended_it_rests_and_resumed_it_goes_on_and_bad_data_fails_a_run_at_o
         lambda: not cluster.pods(TENANT, **FLINK, component="taskmanager"), "no TaskManager is left", seconds=120
     )
 
-    outcome = pipeline.run("silver")
+    run = pipeline.begin("silver")
+    outcome = pipeline.outcome(run)
     assert outcome["phase"] == "Failed", outcome
     assert [attempt.get("failureClass") for attempt in outcome["attempts"]] == ["Data"]
+    assert "nobody_is_free" in outcome["attempts"][0]["message"]
+
+    def broken() -> list[tuple[str, str]]:
+        seen = cluster.get(TENANT, "lhr", run) or {}
+        return [(each["rule"], each["severity"]) for each in seen["status"].get("quality", {}).get("broken", [])]
+
+    found = cluster.until(broken, "the run says which rule", seconds=60, tell=pipeline.tell)
+    assert found[0] == ("nobody_is_free", "fail")
     pipeline.patch({"silver": {"tables": well.document["spec"]["silver"]["tables"]}})
     pipeline.lakehouse("resume", "roman-numerals")
     pipeline.until_ready()

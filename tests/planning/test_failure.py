@@ -46,6 +46,24 @@ def test_what_kubernetes_says_of_the_pod_is_told() -> None:
     assert told == "the driver's pod was ended: Evicted (Low on memory.); the Spark operator gives no reason"
 
 
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (65, "a rule of severity fail was broken, or an audit failed: silver.conversions: nobody_is_free"),
+        (64, "the job refused its settings: silver.conversions: nobody_is_free"),
+        (69, "silver.conversions: nobody_is_free"),
+        (1, "silver.conversions: nobody_is_free"),
+        (143, "the driver was stopped from outside: driver container failed"),
+    ],
+)
+def test_what_the_job_said_last_is_told_where_the_job_ended_by_itself(code: int, told: str) -> None:
+    seen = application(
+        "run-a1", "FAILED", exit_code=code, message="driver container failed",
+        last_words="silver.conversions: nobody_is_free",
+    )  # fmt: skip
+    assert classify(seen).message == told
+
+
 def test_the_wait_doubles_up_to_its_limit() -> None:
     pauses = [pause_after(POLICY, ("Infrastructure",) * tries) for tries in range(1, 7)]
     assert pauses == [timedelta(seconds=s) for s in (30, 60, 120, 240, 300, 300)]

@@ -271,6 +271,7 @@ def with_pods(application: Application, pods: Iterable[Resource]) -> Application
         application,
         pod_reason=_pod_reason(driver),
         pod_message=driver.get("status", {}).get("message") or None,
+        last_words=_ended(driver).get("message") or None,
         exit_code=application.exit_code if application.exit_code is not None else code,
     )
 

@@ -113,6 +113,8 @@ class LocalSparkOperator:
             await self._report(application, "COMPLETED", terminationTime=_now())
             return
         message = f"driver container failed with ExitCode: {outcome.exit_code}, Reason: {_reason(outcome.exit_code)}"
+        if problems := outcome.result.get("problems"):
+            message += f": {'; '.join(problems)}"  # on a cluster the pod's status says it
         await self._report(application, "FAILED", message, terminationTime=_now())
 
     async def _report(self, application: Resource, state: str, message: str = "", **fields: str) -> None:

@@ -84,26 +84,27 @@ def classify(application: Application) -> Verdict:
         return Verdict("Infrastructure", f"the driver's pod was ended: {application.pod_reason}{said}; {message}", code)
     if _SUBMISSION.search(message):
         return Verdict("Infrastructure", message, code)
-    failure, told = _by_exit_code(code, message)
+    failure, told = _by_exit_code(code, message, application.last_words or message)
     if failure == "Code" and code != ExitCode.SETTINGS_REFUSED and application.executor_out_of_memory:
         return Verdict("OutOfMemory", f"an executor was killed for its memory: {message}", code)
     return Verdict(failure, told, code)
 
 
-def _by_exit_code(code: int | None, message: str) -> tuple[FailureClass, str]:
+def _by_exit_code(code: int | None, message: str, said: str) -> tuple[FailureClass, str]:
+    """The class of an exit code with a sentence: the Spark operator's `message`, or what the job has said itself."""
     if code in _SIGNALS:
         return "Infrastructure", f"the driver was {_SIGNALS[code]} from outside: {message}"
     match code:
         case ExitCode.BAD_DATA:
-            return "Data", f"a rule of severity fail was broken, or an audit failed: {message}"
+            return "Data", f"a rule of severity fail was broken, or an audit failed: {said}"
         case ExitCode.SETTINGS_REFUSED:
-            return "Code", f"the job refused its settings: {message}"
+            return "Code", f"the job refused its settings: {said}"
         case ExitCode.OUT_OF_MEMORY:
-            return "OutOfMemory", message
+            return "OutOfMemory", said
         case ExitCode.UNAVAILABLE | None:
-            return "Infrastructure", message
+            return "Infrastructure", said
         case _:
-            return "Code", message
+            return "Code", said
 
 
 def _code_in(message: str) -> int | None:

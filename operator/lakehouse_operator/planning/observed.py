@@ -97,9 +97,10 @@ class Savepoint:
 class Application:
     """A SparkApplication: one attempt of a run.
 
-    `pod_reason` says why the driver's pod ended, in Kubernetes' words, and `pod_message` more of it;
-    `executor_out_of_memory` whether the container of an executor that is still there was killed for its memory. They
-    are looked up once, in the round that finds an attempt failed (`runs.asks_why`), and None or False otherwise.
+    `pod_reason` says why the driver's pod ended, in Kubernetes' words, and `pod_message` more of it; `last_words` are
+    the job's own; `executor_out_of_memory` says whether the container of an executor that is still there was killed for
+    its memory. They are looked up once, in the round that finds an attempt failed (`runs.asks_why`), and None or False
+    otherwise.
     """
 
     name: str
@@ -113,6 +114,7 @@ class Application:
     finished_at: datetime | None
     pod_reason: str | None = None
     pod_message: str | None = None
+    last_words: str | None = None
     executor_out_of_memory: bool = False
 
 

@@ -132,6 +132,21 @@ def test_a_catalog_that_does_not_answer_ends_with_69(
     assert (code, result["outcome"]) == (69, "unavailable")
 
 
+def test_its_last_words_are_where_kubernetes_looks_for_them(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "termination-log"
+    monkeypatch.setattr(batch_job, "TERMINATION_LOG", place)
+    raw = encode(world.silver_settings())
+    raw["tables"][0]["columns"][0]["expression"] = "no_such_column"
+    code, result, _ = started(capsys, json.dumps(raw))
+    assert (code, place.exists()) == (ExitCode.SETTINGS_REFUSED, False), "there is none outside a container"
+    place.touch()
+    started(capsys, json.dumps(raw))
+    assert place.read_text() == "; ".join(result["problems"])
+    assert "tables[0].columns[0].expression" in place.read_text()
+
+
 def test_no_secret_is_in_what_a_job_says(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     raw = encode(world.silver_settings())
     raw["catalog"]["secretProperties"] = {"jdbc.password": "SECRET"}
