@@ -9,6 +9,7 @@ from itertools import count
 
 from typing_extensions import override
 
+from lakehouse_operator.cluster.errors import Refused
 from lakehouse_operator.cluster.kinds import Kind
 from lakehouse_operator.local.cluster import CAPABILITIES, LocalCluster, Write
 from lakehouse_operator.local.objects import Held, Key, Objects, from_json, to_json
@@ -56,11 +57,12 @@ class Store:
 
     `writes` lists what really changed something; `before_write` is called before each such change and may raise, as if
     the process died or the server failed; `missing` holds (group, plural) of the kinds that are not installed;
-    `capabilities` can be exchanged.
+    `capabilities` can be exchanged. In an `ending` namespace nothing is created.
     """
 
     capabilities: Capabilities = CAPABILITIES
     missing: set[tuple[str, str]] = field(default_factory=set)
+    ending: set[str] = field(default_factory=set)
     writes: list[Write] = field(default_factory=list)
     before_write: Callable[[Write], None] | None = None
 
@@ -80,6 +82,10 @@ class FakeCluster(LocalCluster):
 
     @override
     def about_to(self, write: Write) -> None:
+        metadata = write.resource["metadata"]
+        is_new = self.objects.find(self._key_of(write.resource)) is None
+        if is_new and metadata["namespace"] in self.store.ending:
+            raise Refused(f"namespace {metadata['namespace']} is being terminated")
         if self.store.before_write is not None:
             self.store.before_write(write)
         self.store.writes.append(replace(write, resource=copy.deepcopy(write.resource)))
@@ -91,6 +97,10 @@ class FakeCluster(LocalCluster):
     @override
     async def capabilities(self) -> Capabilities:
         return self.store.capabilities
+
+    @override
+    async def is_ending(self, namespace: str) -> bool:
+        return namespace in self.store.ending
 
     def add_namespace(self, name: str) -> None:
         """Make a namespace."""

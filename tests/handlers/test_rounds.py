@@ -11,15 +11,26 @@ from typing_extensions import override
 from cluster.conftest import world
 from cluster.fake_cluster import FakeCluster, Write
 from cluster.worlds import World
+from control_plane.api_server import ControlPlane
+from control_plane.fixtures import new_namespace
 from handlers.actors import NAME, Actors, manifest
 from handlers.rounds import BEGAN, Clock, running, settle
+from lakehouse_operator.cluster.client import KubernetesCluster
 from lakehouse_operator.cluster.errors import NotFound, Refused
-from lakehouse_operator.cluster.kinds import FLINK_DEPLOYMENT, LAKEHOUSE_PIPELINE, POD, SPARK_APPLICATION, Kind
+from lakehouse_operator.cluster.kinds import (
+    CONFIG_MAP,
+    FLINK_DEPLOYMENT,
+    LAKEHOUSE_PIPELINE,
+    POD,
+    SPARK_APPLICATION,
+    Kind,
+)
 from lakehouse_operator.cluster.port import Resource
+from lakehouse_operator.cluster.rest import Login
 from lakehouse_operator.handlers.sight import Sight
 from lakehouse_operator.handlers.tender import Tender
 from lakehouse_operator.planning.schedule import instant
-from lakehouse_operator.planning.situation import START_FRESH_ANNOTATION
+from lakehouse_operator.planning.situation import FORCE_DELETE_ANNOTATION, START_FRESH_ANNOTATION
 
 __all__ = ["world"]
 
@@ -393,6 +404,49 @@ async def test_deleting_takes_a_savepoint_first_and_leaves_the_record(
     pause = await settle(tender, actors, clock)
     assert pause is None
     assert await actors.cluster.list_labelled(FLINK_DEPLOYMENT, actors.namespace, {}) == []
+
+
+@pytest.mark.parametrize("how", ["the policy", "the annotation"])
+async def test_a_forced_deletion_goes_on_though_nobody_may_write_the_record(clock: Clock, how: str) -> None:
+    cluster = FakeCluster(namespaces=("one",), now=clock)
+    actors = Actors(cluster.seen_by("outsider"), "one")
+    tender = Tender(cluster, Sight(cluster), clock)
+    await actors.create_pipeline(**({"deletion": {"policy": "Force"}} if how == "the policy" else {}))
+    await running(tender, actors, clock)
+    cluster.store.before_write = refuses_config_maps
+    metadata = (await actors.pipeline())["metadata"]
+    await actors.cluster.delete(LAKEHOUSE_PIPELINE, "one", NAME, metadata["uid"])
+    if how == "the annotation":
+        metadata = {"name": NAME, "namespace": "one", "annotations": {FORCE_DELETE_ANNOTATION: "true"}}
+        await actors.cluster.apply({**manifest("one"), "metadata": metadata})
+    assert await settle(tender, actors, clock) is None
+    assert await actors.cluster.list_labelled(FLINK_DEPLOYMENT, "one", {}) == []
+
+
+def refuses_config_maps(write: Write) -> None:
+    if write.resource["kind"] == "ConfigMap":
+        raise Refused("exceeded quota")
+
+
+async def test_a_pipeline_is_let_go_with_its_namespace(control_plane: ControlPlane, clock: Clock) -> None:
+    namespace = new_namespace(control_plane)
+    login = Login(control_plane.kubeconfig)
+    async with (
+        KubernetesCluster(login) as cluster,
+        KubernetesCluster(login, field_manager="somebody-else") as outsider,
+    ):
+        actors, tender = Actors(outsider, namespace), Tender(cluster, Sight(cluster), clock)
+        await actors.create_pipeline()
+        await running(tender, actors, clock)
+        assert not await cluster.is_ending(namespace)
+        control_plane.kubectl("delete", "namespace", namespace, "--wait=false")
+        # The namespace controller, which does not run here, deletes all that there is, in no order.
+        record = await actors.read(CONFIG_MAP, f"{NAME}-record")
+        await outsider.delete(CONFIG_MAP, namespace, f"{NAME}-record", record["metadata"]["uid"])
+        uid = (await actors.pipeline())["metadata"]["uid"]
+        await outsider.delete(LAKEHOUSE_PIPELINE, namespace, NAME, uid)
+        assert await cluster.is_ending(namespace)
+        assert await settle(tender, actors, clock) is None
 
 
 async def test_a_pipeline_that_is_gone_ends_its_task(tender: Tender, actors: Actors) -> None:

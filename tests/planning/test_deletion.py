@@ -1,8 +1,12 @@
 """Deleting a pipeline: what is kept, what it waits for, and that there is always a way on."""
 
+from dataclasses import replace
+
 import pytest
 
 from lakehouse_operator.planning.observed import Capabilities
+from lakehouse_operator.planning.plan import DropFinalizer, SaveRecord
+from lakehouse_operator.planning.reconcile import reconcile
 from lakehouse_operator.planning.situation import FORCE_DELETE_ANNOTATION, SAVEPOINT_ANNOTATION
 from planning.stream_scenes import at_rest, plan, stalled, until, upgraded, world
 
@@ -117,6 +121,23 @@ def test_force_asks_nothing_of_the_tables():
     forced.annotations[FORCE_DELETE_ANNOTATION] = "true"
     forced.delete()
     assert not {"TagSnapshot", "DropTag"} & {type(action).__name__ for action in plan(forced).actions}
+
+
+def test_a_namespace_that_is_being_deleted_takes_its_pipeline_with_it_and_no_record_is_asked_for():
+    ending = at_rest()
+    ending.delete()
+    ending.record_data = {}
+    seen = replace(ending.see(), namespace_ending=True)
+    assert reconcile(seen).actions == (DropFinalizer(),)
+
+
+def test_only_a_forced_deletion_goes_on_where_the_record_can_not_be_written():
+    for policy, needed in (("Retain", True), ("Force", False)):
+        changed = at_rest(deletion={"policy": policy})
+        changed.edit(image="flink:2")
+        changed.delete()
+        (saved,) = [action for action in plan(changed).actions if isinstance(action, SaveRecord)]
+        assert saved.needed is needed
 
 
 def test_without_the_flink_crds_the_finalizer_does_not_get_stuck():

@@ -1,12 +1,13 @@
 """Doing what a plan says, one action after the other.
 
-An action that fails ends the round: what follows may rest on it.
+An action that fails ends the round: what follows may rest on it. Only a record that is not needed is done without.
 """
 
+import logging
 from collections.abc import Iterable
 from typing import Protocol, assert_never
 
-from lakehouse_operator.cluster.errors import Refused
+from lakehouse_operator.cluster.errors import ClusterError, Refused
 from lakehouse_operator.cluster.gather import Gathered
 from lakehouse_operator.cluster.kinds import LAKEHOUSE_PIPELINE, Kind, kind_named
 from lakehouse_operator.cluster.port import Cluster, Event
@@ -27,6 +28,8 @@ from lakehouse_operator.planning.plan import (
     TagSnapshot,
 )
 from lakehouse_operator.planning.record import Record, to_data
+
+_log = logging.getLogger(__name__)
 
 
 class Tables(Protocol):
@@ -67,8 +70,8 @@ async def _do(cluster: Cluster, tables: Tables, action: Action, gathered: Gather
             await cluster.add_finalizer(*_pipeline(seen), uid=seen.pipeline.uid, finalizer=FINALIZER)
         case DropFinalizer():
             await cluster.remove_finalizer(*_pipeline(seen), uid=seen.pipeline.uid, finalizer=FINALIZER)
-        case SaveRecord(record):
-            await _save(cluster, record, gathered)
+        case SaveRecord(record, needed):
+            await _save(cluster, record, gathered, needed=needed)
         case ApplyChild(manifest):
             await cluster.apply(manifest)
         case CreateOnce():
@@ -97,7 +100,17 @@ def _pipeline(seen: Observed) -> tuple[Kind, str, str]:
     return LAKEHOUSE_PIPELINE, seen.pipeline.namespace, seen.pipeline.name
 
 
-async def _save(cluster: Cluster, record: Record, gathered: Gathered) -> None:
+async def _save(cluster: Cluster, record: Record, gathered: Gathered, *, needed: bool) -> None:
+    try:
+        await _write(cluster, record, gathered)
+    except ClusterError as error:
+        if needed:
+            raise
+        pipeline = gathered.seen.pipeline
+        _log.warning("%s/%s: its record is left as it was: %s", pipeline.namespace, pipeline.name, error)
+
+
+async def _write(cluster: Cluster, record: Record, gathered: Gathered) -> None:
     """Write the record, unless somebody else did since it was read. It has no owner, so it outlives the pipeline."""
     pipeline = gathered.seen.pipeline
     name = names.record(pipeline.name)

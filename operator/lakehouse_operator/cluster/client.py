@@ -14,6 +14,7 @@ from lakehouse_operator.cluster.events import counted_again, event_manifest
 from lakehouse_operator.cluster.kinds import (
     FLINK_DEPLOYMENT,
     FLINK_STATE_SNAPSHOT,
+    NAMESPACE,
     SPARK_APPLICATION,
     Kind,
     kind_of,
@@ -266,6 +267,14 @@ class KubernetesCluster(Cluster):
         except Conflict:
             return False
         return True
+
+    @override
+    async def is_ending(self, namespace: str) -> bool:
+        try:
+            found = await self._rest.request("GET", _path(NAMESPACE, None, namespace))
+        except (NotFound, Refused):
+            return False
+        return "deletionTimestamp" in found["metadata"]
 
     @override
     async def announce(self, event: Event) -> None:

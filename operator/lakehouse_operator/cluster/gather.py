@@ -79,13 +79,15 @@ async def gather(cluster: Cluster, namespace: str, name: str, now: datetime) -> 
         asyncio.gather(*(_followed(cluster, kind, namespace, labels) for kind in _CHILDREN)),
     )
     runs = tuple(map(read_run, lhrs))
+    pipeline = read_pipeline(raw)
     seen = Observed(
         now=now,
-        pipeline=read_pipeline(raw),
+        pipeline=pipeline,
         capabilities=await cluster.capabilities(),
         record=from_data(record.get("data", {})) if record else Record(),
         stream=read_stream(deployment, ha) if deployment else None,
         leftover=None if deployment else await _leftover(cluster, namespace, name),
+        namespace_ending=pipeline.deleting_since is not None and await cluster.is_ending(namespace),
         savepoints=(*_nonce_savepoints(deployment), *map(read_savepoint, snapshots)),
         runs=runs,
         applications=await _explained(cluster, namespace, runs, applications),

@@ -41,6 +41,7 @@ FLINK_DEPLOYMENT = Kind("flink.apache.org", "v1beta1", "FlinkDeployment", "flink
 FLINK_STATE_SNAPSHOT = Kind("flink.apache.org", "v1beta1", "FlinkStateSnapshot", "flinkstatesnapshots")
 SPARK_APPLICATION = Kind("sparkoperator.k8s.io", "v1beta2", "SparkApplication", "sparkapplications")
 CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps")
+NAMESPACE = Kind("", "v1", "Namespace", "namespaces")
 SECRET = Kind("", "v1", "Secret", "secrets")
 POD = Kind("", "v1", "Pod", "pods")
 EVENT = Kind("events.k8s.io", "v1", "Event", "events")

@@ -184,6 +184,13 @@ class Cluster(Protocol):
         """
         ...
 
+    async def is_ending(self, namespace: str) -> bool:
+        """Whether a namespace is being deleted, so that nothing can be created in it any more.
+
+        Where the right to read it is missing, it counts as one that stays.
+        """
+        ...
+
     async def announce(self, event: Event) -> None:
         """Post an event. The same one about the same object again only raises its count."""
         ...

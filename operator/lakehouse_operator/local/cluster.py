@@ -195,6 +195,10 @@ class LocalCluster(Cluster):
                 self._put(key, held, "finalizers")
 
     @override
+    async def is_ending(self, namespace: str) -> bool:
+        return False
+
+    @override
     async def announce(self, event: Event) -> None:
         manifest = event_manifest(event, self._field_manager, self._field_manager)
         created = await self.create_once(manifest)

@@ -232,6 +232,7 @@ class Observed:
 
     `record` is empty only where there is no record: one that can't be read is an error of `gather`, never an empty one.
     `leftover` is the UID of the ConfigMap in which Flink noted what runs, where there is no FlinkDeployment any more.
+    `namespace_ending` says that the namespace is being deleted; that is asked only of a pipeline that is, too.
     """
 
     now: datetime
@@ -240,6 +241,7 @@ class Observed:
     record: Record
     stream: Stream | None
     leftover: str | None = None
+    namespace_ending: bool = False
     savepoints: tuple[Savepoint, ...] = ()
     runs: tuple[RunObject, ...] = ()
     applications: tuple[Application, ...] = ()

@@ -30,9 +30,13 @@ class DropFinalizer:
 
 @dataclass(frozen=True, slots=True)
 class SaveRecord:
-    """Write the durable record (server-side apply; refused if somebody else wrote it since it was read)."""
+    """Write the durable record (server-side apply; refused if somebody else wrote it since it was read).
+
+    What follows rests on it, unless it is not `needed`: then the plan goes on where it can't be written.
+    """
 
     record: Record
+    needed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from lakehouse_operator.planning.batch import BatchDecision
 from lakehouse_operator.planning.child import build_child, differs, wanted_revision
 from lakehouse_operator.planning.conditions import Findings, describe
 from lakehouse_operator.planning.definition import build_definition_record, definition_name, read_definition
+from lakehouse_operator.planning.deletion import is_forced
 from lakehouse_operator.planning.observed import Observed
 from lakehouse_operator.planning.pipeline import ValidPipeline
 from lakehouse_operator.planning.plan import (
@@ -44,6 +45,9 @@ def reconcile(seen: Observed, judge: Judge = validate) -> Plan:
     """Decide everything about one pipeline. `judge` says whether a spec is valid."""
     if _is_let_go(seen):
         return Plan(wake_after=REST)
+    if seen.namespace_ending:
+        # The namespace takes everything with it, and no record can be written in it any more.
+        return Plan(actions=(DropFinalizer(),), wake_after=REST)
     accepted = accept(seen, judge)
     if accepted.pipeline is None:
         return _refused(seen, accepted)
@@ -86,7 +90,7 @@ def _stream_actions(seen: Observed, step: Step) -> Iterator[Action]:
         yield KeepFinalizer()
     yield from step.before
     if step.record != seen.record:
-        yield SaveRecord(step.record)
+        yield SaveRecord(step.record, needed=not (step.situation.deleting and is_forced(step.situation)))
     yield from step.after
     yield from _child(seen, step)
 
