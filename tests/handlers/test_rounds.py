@@ -1,6 +1,7 @@
 """Whole rounds over a cluster: look, decide, report, act. In memory, and on a real API server with the real CRDs."""
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -404,6 +405,70 @@ async def test_deleting_takes_a_savepoint_first_and_leaves_the_record(
     pause = await settle(tender, actors, clock)
     assert pause is None
     assert await actors.cluster.list_labelled(FLINK_DEPLOYMENT, actors.namespace, {}) == []
+
+
+UNREADABLE = {
+    "of a newer operator": lambda text: json.dumps({**json.loads(text), "madeLater": True}),
+    "cut short": lambda text: text[:-9],
+    "emptied": lambda _: None,
+}
+
+
+@pytest.mark.parametrize("spoil", UNREADABLE.values(), ids=UNREADABLE.keys())
+async def test_a_record_that_can_not_be_read_is_told_once_and_everything_is_left_as_it_is(
+    clock: Clock, spoil: Callable[[str], str | None]
+) -> None:
+    cluster = FakeCluster(namespaces=("one",), now=clock)
+    actors = Actors(cluster.seen_by("outsider"), "one")
+    tender = Tender(cluster, Sight(cluster, ("*:*",)), clock)
+    await actors.create_pipeline()
+    await running(Tender(cluster, Sight(cluster), clock), actors, clock)
+    before, deployment = (await actors.pipeline())["status"], await actors.deployment()
+    kept = (await actors.read(CONFIG_MAP, f"{NAME}-record"))["data"]
+    spoiled = await write_record(actors, spoil(kept["record.json"]))
+    for _ in range(3):
+        await tender.round(("one", NAME))
+    conditions = {each["type"]: each for each in (await actors.pipeline())["status"]["conditions"]}
+    assert (conditions["Ready"]["status"], conditions["Stalled"]["status"]) == ("False", "True")
+    assert conditions["Ready"]["reason"] == "RecordUnreadable"
+    assert f"ConfigMap {NAME}-record" in conditions["Stalled"]["message"]
+    assert FORCE_DELETE_ANNOTATION in conditions["Stalled"]["message"]
+    assert len(events(cluster, "RecordUnreadable")) == 1
+    assert await actors.deployment() == deployment
+    assert await actors.read(CONFIG_MAP, f"{NAME}-record") == spoiled
+
+    await write_record(actors, kept["record.json"])
+    await settle(Tender(cluster, Sight(cluster), clock), actors, clock)
+    after = (await actors.pipeline())["status"]
+    assert await actors.condition("Ready") == "True"
+    assert {**after, "conditions": None} == {**before, "conditions": None}
+
+
+async def write_record(actors: Actors, text: str | None) -> Resource:
+    """Write into the record's ConfigMap as a person would; without a text the ConfigMap holds nothing."""
+    found = await actors.read(CONFIG_MAP, f"{NAME}-record")
+    await actors.cluster.delete(CONFIG_MAP, actors.namespace, f"{NAME}-record", found["metadata"]["uid"])
+    metadata = {key: found["metadata"][key] for key in ("namespace", "name", "labels")}
+    content = {"data": {"record.json": text}} if text is not None else {}
+    made = await actors.cluster.create_once({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, **content})
+    return made.resource
+
+
+async def test_a_pipeline_whose_record_can_not_be_read_is_deleted_by_force_alone(clock: Clock) -> None:
+    cluster = FakeCluster(namespaces=("one",), now=clock)
+    actors = Actors(cluster.seen_by("outsider"), "one")
+    tender = Tender(cluster, Sight(cluster), clock)
+    await actors.create_pipeline()
+    await running(tender, actors, clock)
+    spoiled = await write_record(actors, "{")
+    await actors.cluster.delete(LAKEHOUSE_PIPELINE, "one", NAME, (await actors.pipeline())["metadata"]["uid"])
+    await settle(tender, actors, clock)
+    assert "RecordUnreadable" in str((await actors.pipeline())["status"])
+    metadata = {"name": NAME, "namespace": "one", "annotations": {FORCE_DELETE_ANNOTATION: "true"}}
+    await actors.cluster.apply({**manifest("one"), "metadata": metadata})
+    assert await settle(tender, actors, clock) is None
+    assert await actors.cluster.list_labelled(FLINK_DEPLOYMENT, "one", {}) == []
+    assert await actors.read(CONFIG_MAP, f"{NAME}-record") == spoiled
 
 
 @pytest.mark.parametrize("how", ["the policy", "the annotation"])

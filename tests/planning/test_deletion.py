@@ -140,6 +140,17 @@ def test_only_a_forced_deletion_goes_on_where_the_record_can_not_be_written():
         assert saved.needed is needed
 
 
+def test_a_stream_is_not_left_behind_by_force_though_no_spec_of_its_pipeline_can_be_read():
+    unread = at_rest()
+    unread.replace_spec({**unread.spec, "source": {}})
+    unread.record_data = {}
+    unread.annotations[FORCE_DELETE_ANNOTATION] = "true"
+    unread.delete()
+    unread.reconcile()
+    assert unread.gone
+    assert unread.child.deleting
+
+
 def test_without_the_flink_crds_the_finalizer_does_not_get_stuck():
     bare = at_rest()
     bare.delete()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from lakehouse_contract.decoding import SettingsRefused
 from lakehouse_operator.cluster.errors import NotFound, NotInstalled, Refused
 from lakehouse_operator.cluster.kinds import (
     CONFIG_MAP,
@@ -68,7 +69,6 @@ async def gather(cluster: Cluster, namespace: str, name: str, now: datetime) -> 
     Raises:
         NotFound: The pipeline is gone.
         ClusterError: Something could not be read.
-        SettingsRefused: Its record is there and is not a record. It must not be taken for an empty one.
     """
     raw = await cluster.read(LAKEHOUSE_PIPELINE, namespace, name)
     labels = {names.PIPELINE_LABEL: name}
@@ -80,11 +80,13 @@ async def gather(cluster: Cluster, namespace: str, name: str, now: datetime) -> 
     )
     runs = tuple(map(read_run, lhrs))
     pipeline = read_pipeline(raw)
+    known, unreadable = _read_record(record)
     seen = Observed(
         now=now,
         pipeline=pipeline,
         capabilities=await cluster.capabilities(),
-        record=from_data(record.get("data", {})) if record else Record(),
+        record=known,
+        unreadable=unreadable,
         stream=read_stream(deployment, ha) if deployment else None,
         leftover=None if deployment else await _leftover(cluster, namespace, name),
         namespace_ending=pipeline.deleting_since is not None and await cluster.is_ending(namespace),
@@ -95,6 +97,16 @@ async def gather(cluster: Cluster, namespace: str, name: str, now: datetime) -> 
         config_maps={each["metadata"]["name"]: each.get("data", {}) for each in owned} | referenced,
     )
     return Gathered(seen, record["metadata"]["resourceVersion"] if record else None)
+
+
+def _read_record(config_map: Resource | None) -> tuple[Record, str | None]:
+    """The record, and why it can't be read."""
+    if config_map is None:
+        return Record(), None
+    try:
+        return from_data(config_map.get("data", {})), None
+    except SettingsRefused as refused:
+        return Record(), str(refused)
 
 
 async def _optional(cluster: Cluster, kind: Kind, namespace: str, name: str) -> Resource | None:

@@ -59,7 +59,7 @@ def _gauges(key: Key, seen: Observed, plan: Plan) -> Iterator[tuple[Series, floa
 def _of_stream(key: Key, seen: Observed, table: str | None) -> Iterator[tuple[Series, float]]:
     proven = [parse_instant(point.taken_at).timestamp() for point in seen.record.points if point.proven]
     checkpoint = (seen.pipeline.spec.get("bronze") or {}).get("checkpoint") or {}
-    if proven or checkpoint.get("savepointDirectory"):
+    if seen.unreadable is None and (proven or checkpoint.get("savepointDirectory")):
         yield (metrics.RECOVERY_POINT_TAKEN, key), max(proven, default=0)
     if seen.observation.job is not None:
         yield (metrics.STREAM_RESTARTS, key), seen.observation.job.restarts

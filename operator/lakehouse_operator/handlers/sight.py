@@ -67,7 +67,7 @@ class Sight:
 
         What can't be seen is a problem of the observation, never an error: the care of the pipeline goes on without.
         """
-        if not self.allowed:
+        if not self.allowed or seen.unreadable is not None:
             return Observation()
         pipeline = accept(seen, judge).pipeline
         if pipeline is None:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from lakehouse_contract.decoding import SettingsRefused
 from lakehouse_operator import metrics
 from lakehouse_operator.cluster.apply import apply
 from lakehouse_operator.cluster.errors import ClusterError, NotFound, Throttled
@@ -66,7 +65,7 @@ class Tender:
             self._judgements.forget(key)
             forget(key)
             return None
-        except (ClusterError, MoveRefused, SettingsRefused) as error:
+        except (ClusterError, MoveRefused) as error:
             pause = await self._failed(key, error, str(error))
         except Exception as error:  # noqa: BLE001 - see below
             # A fault of our own in one pipeline must not end the care of it, nor of any other.

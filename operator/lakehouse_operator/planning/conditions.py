@@ -264,6 +264,26 @@ def _observing(seen: Observed) -> Finding:
     )
 
 
+# --- nothing can be decided -------------------------------------------------------------------------------------------
+
+
+def only_held(seen: Observed, hold: Hold) -> dict[str, Any]:
+    """The status where nothing can be decided: it goes on saying what it said, but for why the pipeline is held."""
+    told = [each.to_raw() for each in _dated(seen, _not_ready("Stalled", hold.reason, hold.message))]
+    renewed = ("Ready", "Stalled", "Reconciling", _FAILING)
+    others = [each for each in seen.pipeline.status.get("conditions", ()) if each["type"] not in renewed]
+    return {
+        **seen.pipeline.status,
+        "observedGeneration": seen.pipeline.generation,
+        "conditions": [told[0], *others, told[1]],
+    }
+
+
+def is_told(seen: Observed, hold: Hold) -> bool:
+    """Whether the status has said so before."""
+    return any(each["reason"] == hold.reason for each in seen.pipeline.status.get("conditions", ()))
+
+
 # --- while rounds fail ------------------------------------------------------------------------------------------------
 
 _FAILING = "ReconcileFailed"

@@ -11,12 +11,12 @@ from dataclasses import replace
 from datetime import timedelta
 
 from lakehouse_operator.planning import batch as batch_rules
-from lakehouse_operator.planning import names
+from lakehouse_operator.planning import flink_manifest, names
 from lakehouse_operator.planning import stream as stream_rules
 from lakehouse_operator.planning.acceptance import Acceptance, accept
 from lakehouse_operator.planning.batch import BatchDecision
 from lakehouse_operator.planning.child import build_child, differs, wanted_revision
-from lakehouse_operator.planning.conditions import Findings, describe
+from lakehouse_operator.planning.conditions import Findings, describe, is_told, only_held
 from lakehouse_operator.planning.definition import build_definition_record, definition_name, read_definition
 from lakehouse_operator.planning.deletion import is_forced
 from lakehouse_operator.planning.observed import Observed
@@ -48,6 +48,8 @@ def reconcile(seen: Observed, judge: Judge = validate) -> Plan:
     if seen.namespace_ending:
         # The namespace takes everything with it, and no record can be written in it any more.
         return Plan(actions=(DropFinalizer(),), wake_after=REST)
+    if seen.unreadable is not None:
+        return _without_record(seen, seen.unreadable)
     accepted = accept(seen, judge)
     if accepted.pipeline is None:
         return _refused(seen, accepted)
@@ -170,17 +172,52 @@ def _definitions(pipeline: ValidPipeline, seen: Observed, newest: str, judge: Ju
     return {name: each for name, each in read.items() if isinstance(each, ValidPipeline)}
 
 
-# --- nothing was ever accepted ----------------------------------------------------------------------------------------
+# --- nothing can be decided -------------------------------------------------------------------------------------------
 
 
 def _refused(seen: Observed, accepted: Acceptance) -> Plan:
     """No spec of this pipeline can be read. What runs is left alone; a deletion waits only if something runs."""
-    forced = seen.pipeline.annotations.get(FORCE_DELETE_ANNOTATION) == "true"
-    if seen.pipeline.deleting_since is not None and (seen.stream is None or forced):
-        return Plan(actions=(DropFinalizer(),), wake_after=REST)
+    if seen.pipeline.deleting_since is not None and (seen.stream is None or _is_forced(seen)):
+        return _dropped(seen)
     news = () if seen.pipeline.status.get("problems") else (_first_refusal(accepted),)
     return Plan(statuses=(_status(seen, Findings(problems=accepted.problems)),), actions=news, wake_after=REST)
 
 
 def _first_refusal(accepted: Acceptance) -> Announce:
     return Announce("Warning", "SpecRefused", "; ".join(map(str, accepted.problems)))
+
+
+def _without_record(seen: Observed, why: str) -> Plan:
+    """The record can't be read. What runs is left alone; a deletion waits until a person lets it go on."""
+    if seen.pipeline.deleting_since is not None and _is_forced(seen):
+        return _dropped(seen)
+    name = seen.pipeline.name
+    hold = Hold(
+        reason="RecordUnreadable",
+        message=f"nothing is done for the pipeline, and what runs is left alone, because the ConfigMap "
+        f"{names.record(name)} can't be read. If a newer operator wrote it, install that one again; else put back what "
+        f"stood in it. To delete the pipeline all the same, losing what is not in bronze yet: kubectl annotate "
+        f"--overwrite lhp {name} {FORCE_DELETE_ANNOTATION}=true. What is wrong with it: {why}",
+        stalled=True,
+    )
+    news = () if is_told(seen, hold) else (Announce("Warning", hold.reason, hold.message),)
+    status = StatusOf("LakehousePipeline", name, only_held(seen, hold))
+    return Plan(statuses=(status,), actions=news, wake_after=AWAITED)
+
+
+def _is_forced(seen: Observed) -> bool:
+    """As `deletion.is_forced`, where there is no valid pipeline."""
+    policy = ((seen.pipeline.spec.get("bronze") or {}).get("deletion") or {}).get("policy")
+    return policy == "Force" or seen.pipeline.annotations.get(FORCE_DELETE_ANNOTATION) == "true"
+
+
+def _dropped(seen: Observed) -> Plan:
+    """Delete the stream, where it is ours, and let the pipeline go. Its record stays as it is."""
+    child = seen.stream
+    ours = child is not None and not child.deleting and names.REVISION_ANNOTATION in child.annotations
+    stream = (
+        (Delete(flink_manifest.API_VERSION, "FlinkDeployment", child.name, child.uid, "the pipeline is deleted"),)
+        if child is not None and ours
+        else ()
+    )
+    return Plan(actions=(*stream, DropFinalizer()), wake_after=REST)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from lakehouse_contract.decoding import from_json, to_json
+from lakehouse_contract.decoding import Problem, SettingsRefused, from_json, to_json
 from lakehouse_operator.api.pipeline_status import PointTrigger
 from lakehouse_operator.planning.names import digest
 
@@ -272,6 +272,8 @@ def from_data(data: Mapping[str, str]) -> Record:
     Raises:
         SettingsRefused: It is not a record. It must then not be taken for an empty one: that would lose state.
     """
+    if DATA_KEY not in data:
+        raise SettingsRefused((Problem(DATA_KEY, "is missing"),))
     return from_json(Record, data[DATA_KEY])
 
 
