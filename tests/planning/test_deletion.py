@@ -160,6 +160,20 @@ def test_without_the_flink_crds_the_finalizer_does_not_get_stuck():
     assert bare.capabilities == Capabilities()
 
 
+@pytest.mark.parametrize("policy", ["Retain", "Block"])
+def test_a_running_stream_is_stopped_with_a_savepoint_though_its_kind_is_not_announced_yet(policy):
+    kept = at_rest(deletion={"policy": policy})
+    known, kept.capabilities, kept.kind_is_served = kept.capabilities, Capabilities(), True
+    kept.delete()
+    kept.reconcile()
+    assert not kept.gone
+    assert kept.child.spec["job"]["state"] == "suspended"
+    kept.capabilities = known
+    kept.go(rounds=6)
+    assert kept.gone
+    assert kept.record.point(kept.record.resting_on).trigger == "deletion"
+
+
 def test_a_deployment_that_is_not_ours_is_not_deleted_with_the_pipeline():
     taken = world()
     taken.go()

@@ -142,6 +142,8 @@ class World:
             flink_versions=frozenset({"v1_20", "v2_0", "v2_1"}), savepoint_redeploy=True, state_snapshots=True
         )
     )
+    kind_is_served: bool = False
+    """Whether FlinkDeployments can be read though `capabilities` don't tell of them (yet)."""
     now: datetime = START
     generation: int = 1
     annotations: dict[str, str] = field(default_factory=dict)
@@ -193,7 +195,7 @@ class World:
             ),
             capabilities=self.capabilities,
             record=self.record,
-            stream=self._stream() if self.capabilities.flink else None,
+            stream=self._stream() if self.capabilities.flink or self.kind_is_served else None,
             savepoints=(*self.snapshots.values(), *self.nonce_savepoints.values()),
             observation=self._observation(),
         )

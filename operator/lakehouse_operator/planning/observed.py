@@ -230,8 +230,8 @@ class Observation:
 class Observed:
     """Everything that a decision about one pipeline may look at.
 
-    `record` is empty where there is no record. Where there is one that can't be read, `unreadable` says why: it must not
-    be taken for an empty one, which would lose state, so nothing is decided then.
+    `record` is empty where there is no record. Where there is one that can't be read, `unreadable` says why: it must
+    not be taken for an empty one, which would lose state, so nothing is decided then.
     `leftover` is the UID of the ConfigMap in which Flink noted what runs, where there is no FlinkDeployment any more.
     `namespace_ending` says that the namespace is being deleted; that is asked only of a pipeline that is, too.
     """

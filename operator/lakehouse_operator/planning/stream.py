@@ -57,8 +57,10 @@ def decide(s: Situation) -> Step:
 
 def _next(s: Situation) -> Step:
     hold = first_hold(GROUND, s)
-    if hold is not None:
-        return let_go(s) if s.deleting else Step(situation=s, state="Held", holds=(hold,), recheck=hold.recheck or POLL)
+    if hold is not None and not s.deleting:
+        return Step(situation=s, state="Held", holds=(hold,), recheck=hold.recheck or POLL)
+    if hold is not None and not _is_there(s):
+        return let_go(s)
     if s.record.operation is not None and s.record.operation.stage in ("stopping", "proving"):
         # A stop is always seen through: its savepoint is what everything else rests on.
         return _STAGES[s.record.operation.stage](s)
@@ -69,6 +71,11 @@ def _next(s: Situation) -> Step:
         return answer
     step = _going_on(_without_stale_request(s))
     return replace(step, holds=(*step.holds, answer)) if answer else step
+
+
+def _is_there(s: Situation) -> bool:
+    """Whether there is a stream of ours to stop. It is the child that tells: what is known of the Flink operator lags."""
+    return s.child is not None and s.child_is_ours and not s.child.deleting
 
 
 def _going_on(s: Situation) -> Step:
