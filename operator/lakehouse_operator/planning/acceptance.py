@@ -9,9 +9,8 @@ from lakehouse_contract.decoding import Problem
 from lakehouse_operator.api import API_VERSION
 from lakehouse_operator.planning import change, names
 from lakehouse_operator.planning.change import Change
-from lakehouse_operator.planning.definition import pinned_spec
 from lakehouse_operator.planning.observed import Observed
-from lakehouse_operator.planning.pipeline import Problems, ValidPipeline
+from lakehouse_operator.planning.pipeline import Problems, ValidPipeline, pinned_spec
 from lakehouse_operator.planning.record import Record, canonical
 from lakehouse_operator.planning.validate import Judge, validate
 

@@ -13,21 +13,10 @@ from lakehouse_contract.decoding import Problem
 from lakehouse_operator.api import API_VERSION
 from lakehouse_operator.planning import names
 from lakehouse_operator.planning.job_settings import spec_hash
-from lakehouse_operator.planning.pipeline import GoldModels, Problems, ValidPipeline
+from lakehouse_operator.planning.pipeline import Problems, ValidPipeline, pinned_spec
 from lakehouse_operator.planning.validate import Judge, validate
 
 DATA_KEY = "spec.json"
-
-
-def pinned_spec(pipeline: ValidPipeline) -> dict[str, Any]:
-    """The pipeline's spec with every default and all SQL written out. Validating it gives the same pipeline."""
-    spec = pipeline.spec.to_raw()
-    if isinstance(pipeline.gold, GoldModels):
-        sql = {model.name: model.sql for model in pipeline.gold.models}
-        for model in spec["gold"]["models"]:
-            model.pop("sqlFrom", None)
-            model["sql"] = sql[model["name"]]
-    return spec
 
 
 def definition_name(pipeline: ValidPipeline) -> str:

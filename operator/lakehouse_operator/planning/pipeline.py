@@ -5,7 +5,7 @@ stand in an order in which each reads only what stands before it.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from typing_extensions import override
 
@@ -105,6 +105,17 @@ class ValidPipeline:
             if image is not None:
                 return image
         raise KeyError(name)
+
+
+def pinned_spec(pipeline: ValidPipeline) -> dict[str, Any]:
+    """The pipeline's spec with every default and all SQL written out. Validating it gives the same pipeline."""
+    spec = pipeline.spec.to_raw()
+    if isinstance(pipeline.gold, GoldModels):
+        sql = {model.name: model.sql for model in pipeline.gold.models}
+        for model in spec["gold"]["models"]:
+            model.pop("sqlFrom", None)
+            model["sql"] = sql[model["name"]]
+    return spec
 
 
 @dataclass(frozen=True, slots=True)

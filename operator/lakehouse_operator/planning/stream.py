@@ -74,7 +74,7 @@ def _next(s: Situation) -> Step:
 
 
 def _is_there(s: Situation) -> bool:
-    """Whether there is a stream of ours to stop. It is the child that tells: what is known of the Flink operator lags."""
+    """Whether there is a stream of ours to stop. The child tells: what is known of the Flink operator lags."""
     return s.child is not None and s.child_is_ours and not s.child.deleting
 
 

@@ -4,7 +4,6 @@ First its shape (`structure`), then what it says (`spec_check`: schedules, confi
 columns, rules, SQL). The API server's own rules hold here too, so a file can be checked without a server.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from types import MappingProxyType
@@ -15,14 +14,13 @@ from lakehouse_contract.settings import BronzeSettings, GoldSettings, Maintenanc
 from lakehouse_operator.api.backfill import LakehouseBackfill
 from lakehouse_operator.api.pipeline import LakehousePipeline
 from lakehouse_operator.api.run import LakehouseRun
-from lakehouse_operator.planning import domain_check, job_settings, spec_check, structure
-from lakehouse_operator.planning.pipeline import GoldModels, OwnJob, Problems, SilverTables, ValidPipeline
+from lakehouse_operator.planning import domain_check, job_settings, size, spec_check, structure
+from lakehouse_operator.planning.pipeline import GoldModels, Problems, SilverTables, ValidPipeline
 
 ConfigMaps = Mapping[str, Mapping[str, str]]
 """The ConfigMaps that are known: name -> data."""
 Judge: TypeAlias = Callable[[Mapping[str, Any], ConfigMaps], ValidPipeline | Problems]
 """`validate`, or something that answers as it does and remembers."""
-_LARGEST = 900_000
 _NONE: ConfigMaps = MappingProxyType({})
 
 
@@ -38,7 +36,7 @@ def validate(raw: Mapping[str, Any], config_maps: ConfigMaps = _NONE) -> ValidPi
         return read
     table = read.spec.bronze.table or f"bronze.{read.metadata.name.replace('-', '_')}"
     domain = domain_check.check(read.spec, table, config_maps)
-    problems = (*spec_check.problems(read.spec), *domain.problems, *_too_large(read, domain.gold))
+    problems = (*spec_check.problems(read.spec), *domain.problems)
     if problems:
         return Problems(problems)
     pipeline = ValidPipeline(
@@ -54,22 +52,29 @@ def validate(raw: Mapping[str, Any], config_maps: ConfigMaps = _NONE) -> ValidPi
         gold=domain.gold,
         warnings=spec_check.warnings(read.spec),
     )
-    refused = _refused_by_jobs(pipeline)
+    refused = _refused_by_jobs(pipeline) or tuple(size.too_large_to_keep(pipeline))
     return Problems(refused) if refused else pipeline
 
 
 def _refused_by_jobs(pipeline: ValidPipeline) -> tuple[Problem, ...]:
     """Whatever a job would refuse is refused here, so that nothing that is built from a valid pipeline ever is."""
-    run = RunSettings(id="any")
-    found = [*_refusals(BronzeSettings, to_json(job_settings.bronze_settings(pipeline)), "spec.bronze")]
-    if isinstance(pipeline.silver, SilverTables):
-        found += _refusals(SilverSettings, to_json(job_settings.silver_settings(pipeline, run)), "spec.silver")
-    if isinstance(pipeline.gold, GoldModels):
-        found += _refusals(GoldSettings, to_json(job_settings.gold_settings(pipeline, run)), "spec.gold")
-    if pipeline.spec.maintenance is not None:
-        maintenance = job_settings.maintenance_settings(pipeline, run)
-        found += _refusals(MaintenanceSettings, to_json(maintenance), "spec.maintenance")
+    found: list[Problem] = []
+    for kind, settings, path in _settings(pipeline):
+        found += _refusals(kind, to_json(settings), path)
+        found += size.too_long_to_hand_over(settings, path)
     return tuple(found)
+
+
+def _settings(pipeline: ValidPipeline) -> Iterator[tuple[type, object, str]]:
+    """The settings of each of our own jobs, their kind, and where they stand in the spec."""
+    run = RunSettings(id="any")
+    yield BronzeSettings, job_settings.bronze_settings(pipeline), "spec.bronze"
+    if isinstance(pipeline.silver, SilverTables):
+        yield SilverSettings, job_settings.silver_settings(pipeline, run), "spec.silver"
+    if isinstance(pipeline.gold, GoldModels):
+        yield GoldSettings, job_settings.gold_settings(pipeline, run), "spec.gold"
+    if pipeline.spec.maintenance is not None:
+        yield MaintenanceSettings, job_settings.maintenance_settings(pipeline, run), "spec.maintenance"
 
 
 @lru_cache(maxsize=64)
@@ -80,14 +85,6 @@ def _refusals(kind: type, text: str, path: str) -> tuple[Problem, ...]:
     except SettingsRefused as refused:
         return tuple(Problem(path, f"the job would refuse this: {problem}") for problem in refused.problems)
     return ()
-
-
-def _too_large(read: LakehousePipeline, gold: GoldModels | OwnJob | None) -> Iterator[Problem]:
-    """A spec is kept in a ConfigMap with all its SQL, and an object of Kubernetes holds about a megabyte."""
-    sql = sum(len(model.sql.encode()) for model in gold.models) if isinstance(gold, GoldModels) else 0
-    size = len(json.dumps(read.spec.to_raw())) + sql
-    if size > _LARGEST:
-        yield Problem("spec", f"is {size} bytes with its SQL; at most {_LARGEST} can be kept. Split the pipeline")
 
 
 def validate_run(raw: Mapping[str, Any]) -> LakehouseRun | Problems:
