@@ -16,18 +16,21 @@ from control_plane.api_server import ControlPlane
 from control_plane.fixtures import new_namespace
 from handlers.actors import NAME, Actors, manifest
 from handlers.rounds import BEGAN, Clock, running, settle
+from lakehouse_operator import metrics
 from lakehouse_operator.cluster.client import KubernetesCluster
 from lakehouse_operator.cluster.errors import NotFound, Refused
 from lakehouse_operator.cluster.kinds import (
     CONFIG_MAP,
     FLINK_DEPLOYMENT,
     LAKEHOUSE_PIPELINE,
+    LAKEHOUSE_RUN,
     POD,
     SPARK_APPLICATION,
     Kind,
 )
 from lakehouse_operator.cluster.port import Resource
 from lakehouse_operator.cluster.rest import Login
+from lakehouse_operator.handlers.gauges import forget
 from lakehouse_operator.handlers.sight import Sight
 from lakehouse_operator.handlers.tender import Tender
 from lakehouse_operator.planning.schedule import instant
@@ -377,6 +380,38 @@ async def test_rounds_that_keep_failing_are_a_condition_until_one_does_all_that_
     assert await actors.condition("Ready") == "True"
     after = (await actors.pipeline())["status"]
     assert {**after, "conditions": None} == {**before, "conditions": None}
+
+
+async def test_the_metrics_say_of_conditions_what_the_status_says_though_rounds_fail(clock: Clock) -> None:
+    cluster = Listening(namespaces=("one",), now=clock)
+    actors = Actors(cluster.seen_by("outsider"), "one")
+    await actors.create_pipeline()
+    await running(Tender(cluster, Sight(cluster), clock), actors, clock)
+    assert measured("Ready") == 1
+    await actors.create_pipeline(parallelism=3)
+    cluster.store.before_write = refuses_config_maps
+    await Tender(cluster, Sight(cluster), clock).round(("one", NAME))
+    assert (await actors.condition("Ready"), measured("Ready")) == ("False", 0), "from the first round on"
+
+    # The operator is started anew, and can't even read what belongs to the pipeline.
+    forget(("one", NAME))
+    cluster.store.before_write, cluster.forbidden = None, LAKEHOUSE_RUN
+    tender = Tender(cluster, Sight(cluster), clock)
+    for _ in range(5):
+        await tender.round(("one", NAME))
+    assert await actors.condition("ReconcileFailed") == "True"
+    assert (measured("ReconcileFailed"), measured("Ready")) == (1, 0)
+
+    cluster.forbidden = None
+    await tender.round(("one", NAME))
+    assert await actors.condition("ReconcileFailed") is None
+    assert measured("ReconcileFailed") is None
+    assert measured("Ready") == 0, "the change is under way"
+
+
+def measured(condition: str) -> float | None:
+    labels = {"namespace": "one", "pipeline": NAME, "condition": condition}
+    return metrics.REGISTRY.get_sample_value("lakehouse_pipeline_condition", labels)
 
 
 async def test_a_refused_change_is_explained_and_what_runs_goes_on(

@@ -30,20 +30,27 @@ def measure(key: Key, seen: Observed, plan: Plan) -> None:
 
     A scrape may come at any moment: series that stay are set, never removed and set again.
     """
-    told = dict(_gauges(key, seen, plan))
-    for (gauge, labels), value in told.items():
-        gauge.labels(*labels).set(value)
-    for gauge, labels in _told.get(key, frozenset()) - told.keys():
-        gauge.remove(*labels)
-    _told[key] = frozenset(told)
+    _tell(key, dict(_gauges(key, seen, plan)), instead_of=_told.get(key, frozenset()))
     _count_outcomes(key, seen, plan)
+
+
+def measure_conditions(key: Key, status: Mapping[str, Any]) -> None:
+    """Tell the conditions of a status that was written besides a plan's. Everything else stays as it was told."""
+    before = frozenset(each for each in _told.get(key, frozenset()) if each[0] is metrics.CONDITION)
+    _tell(key, dict(_of_conditions(key, status)), instead_of=before)
+
+
+def _tell(key: Key, series: Mapping[Series, float], *, instead_of: frozenset[Series]) -> None:
+    for (gauge, labels), value in series.items():
+        gauge.labels(*labels).set(value)
+    for gauge, labels in instead_of - series.keys():
+        gauge.remove(*labels)
+    _told[key] = _told.get(key, frozenset()) - instead_of | series.keys()
 
 
 def _gauges(key: Key, seen: Observed, plan: Plan) -> Iterator[tuple[Series, float]]:
     status = next((each.status for each in plan.statuses if each.kind == "LakehousePipeline"), {})
-    for condition in status.get("conditions", ()):
-        if condition["status"] != "Unknown":
-            yield (metrics.CONDITION, (*key, condition["type"])), condition["status"] == "True"
+    yield from _of_conditions(key, status)
     if "stream" in status:
         yield (metrics.STREAM_STATE, (*key, status["stream"]["state"])), 1
     yield from _of_stream(key, seen, status.get("layers", {}).get("bronze", {}).get("table"))
@@ -54,6 +61,12 @@ def _gauges(key: Key, seen: Observed, plan: Plan) -> Iterator[tuple[Series, floa
         states = Counter(interval["state"] for interval in backfill.status.get("intervals", ()))
         for state, count in states.items():
             yield (metrics.BACKFILL_RUNS, (*key, backfill.name, state)), count
+
+
+def _of_conditions(key: Key, status: Mapping[str, Any]) -> Iterator[tuple[Series, float]]:
+    for condition in status.get("conditions", ()):
+        if condition["status"] != "Unknown":
+            yield (metrics.CONDITION, (*key, condition["type"])), condition["status"] == "True"
 
 
 def _of_stream(key: Key, seen: Observed, table: str | None) -> Iterator[tuple[Series, float]]:

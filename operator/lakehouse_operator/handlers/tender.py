@@ -14,7 +14,7 @@ from lakehouse_operator.cluster.kinds import LAKEHOUSE_PIPELINE
 from lakehouse_operator.cluster.port import Cluster, Event
 from lakehouse_operator.cluster.report import report
 from lakehouse_operator.handlers.bells import Key
-from lakehouse_operator.handlers.gauges import forget, measure
+from lakehouse_operator.handlers.gauges import forget, measure, measure_conditions
 from lakehouse_operator.handlers.judgements import Judgements
 from lakehouse_operator.handlers.sight import Sight
 from lakehouse_operator.planning.conditions import failure_told, while_failing
@@ -85,14 +85,18 @@ class Tender:
         gathered = replace(gathered, seen=seen)
         # That rounds fail is told until one has done all that it should.
         told = failure_told(seen.pipeline.status)
-        metrics.STATUS_WRITES.inc(await report(self._cluster, _while_failing(plan, seen, told), seen))
+        statuses = _while_failing(plan, seen, told)
+        metrics.STATUS_WRITES.inc(await report(self._cluster, statuses, seen))
+        # Before acting, which may fail: metrics and status say the same.
+        measure(key, seen, replace(plan, statuses=statuses))
         await apply(self._cluster, self._sight.tables(seen), plan.actions, gathered)
         if told is not None:
             own = [status for status in plan.statuses if status.kind == LAKEHOUSE_PIPELINE.name]
             metrics.STATUS_WRITES.inc(await report(self._cluster, own, seen))
+            for status in own:
+                measure_conditions(key, status.status)
         for action in plan.actions:
             metrics.ACTIONS.labels(type(action).__name__).inc()
-        measure(key, seen, plan)
         acted = any(not isinstance(action, Announce) for action in plan.actions)
         wake: float = plan.wake_after.total_seconds()
         return min(wake, _AFTER_ACTING) if acted else wake
@@ -119,6 +123,7 @@ class Tender:
             status = while_failing(pipeline.status, message, was=pipeline.status, now=instant(now))
             if status != pipeline.status:
                 await self._cluster.write_status(LAKEHOUSE_PIPELINE, *key, uid=pipeline.uid, status=status)
+            measure_conditions(key, status)
             await self._cluster.announce(
                 Event(
                     kind=LAKEHOUSE_PIPELINE,
