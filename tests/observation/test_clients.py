@@ -10,7 +10,8 @@ import pytest
 from lakehouse_contract.settings import CatalogSettings, KafkaSettings
 from lakehouse_operator.handlers.sight import Sight
 from lakehouse_operator.observation import clients as module
-from lakehouse_operator.observation.clients import REST_SECONDS, SLOW_SECONDS, Clients, NotAskedAgain, Shared
+from lakehouse_operator.observation.clients import REST_SECONDS, SLOW_SECONDS, Clients, Shared, Silent
+from lakehouse_operator.observation.kafka import KafkaUnreadable
 from lakehouse_operator.observation.observe import Look, Observer
 from lakehouse_operator.planning.job_settings import bronze_settings
 from planning import examples
@@ -143,16 +144,18 @@ def test_one_waits_for_what_does_not_answer_and_the_others_are_told_at_once() ->
 
         return shared.ask(work)
 
-    with pytest.raises(OSError, match="no broker"):
-        ask(SLOW_SECONDS, OSError("no broker"))
-    with pytest.raises(NotAskedAgain):
-        ask(0, None)
+    def is_told(seconds: float, error: Exception | None) -> None:
+        with pytest.raises(Silent, match="no broker") as told:
+            ask(seconds, error)
+        assert told.value.kind is TimeoutError
+
+    is_told(SLOW_SECONDS, TimeoutError("no broker"))
+    is_told(0, None)
     assert len(asked) == 1
     clock.now += REST_SECONDS
-    with pytest.raises(OSError, match="still none"):
-        ask(SLOW_SECONDS, OSError("still none"))
-    with pytest.raises(NotAskedAgain):
-        ask(0, None)
+    is_told(SLOW_SECONDS, OSError("still none"))
+    is_told(0, None)
+    assert len(asked) == 2
     clock.now += REST_SECONDS
     assert ask(SLOW_SECONDS, None) == "answer"
     assert ask(0, None) == "answer"
@@ -166,12 +169,12 @@ def test_while_one_tries_again_the_others_are_told_at_once() -> None:
         clock.now += SLOW_SECONDS
         raise OSError("no broker")
 
-    with pytest.raises(OSError, match="no broker"):
+    with pytest.raises(Silent, match="no broker"):
         shared.ask(fails)
     clock.now += REST_SECONDS
 
     def tries(_: str) -> None:
-        with pytest.raises(NotAskedAgain):
+        with pytest.raises(Silent, match="no broker"):
             shared.ask(lambda _: None)
 
     shared.ask(tries)
@@ -187,3 +190,44 @@ def test_an_error_that_comes_at_once_spares_nobody_anything() -> None:
     for _ in range(2):
         with pytest.raises(OSError, match="no such topic"):
             shared.ask(fails)
+
+
+def test_an_error_that_comes_at_once_ends_the_silence() -> None:
+    clock = Clock()
+    shared = Shared(lambda: "client", clock)
+
+    def fails(seconds: float, text: str) -> None:
+        clock.now += seconds
+        raise OSError(text)
+
+    with pytest.raises(Silent, match="no broker"):
+        shared.ask(lambda _: fails(SLOW_SECONDS, "no broker"))
+    clock.now += REST_SECONDS
+    for _ in range(2):
+        with pytest.raises(OSError, match="not let in"):
+            shared.ask(lambda _: fails(0, "not let in"))
+
+
+def test_pipelines_with_one_broker_that_does_not_answer_say_the_same_of_it_whoever_asks(
+    clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    shared: Shared[object] = Shared(Client, clock)
+    monkeypatch.setattr(clients, "kafka", lambda _: shared)
+    monkeypatch.setattr(clients, "catalog", lambda *_: Shared(lambda: None))
+    texts = iter(("timed out after 5001 ms", "timed out after 5002 ms", "timed out after 5003 ms"))
+
+    def progress(*_: object) -> None:
+        clock.now += SLOW_SECONDS
+        raise KafkaUnreadable(f"Kafka did not answer for the topic: {next(texts)}")
+
+    monkeypatch.setattr(Client, "progress", progress, raising=False)
+    base = bronze_settings(examples.valid("minimal"))
+    looks = [Look(settings=replace(base, kafka=replace(base.kafka, topic=f"topic-{n}"))) for n in range(3)]
+    observers = [Observer(clients) for _ in looks]
+    said = set()
+    for _ in range(3):
+        for observer, look in zip(observers, looks, strict=True):
+            said.add(observer.observe(look).problem)
+        clock.now += REST_SECONDS
+    assert said == {"Kafka did not answer for the topic: timed out after 5001 ms"}

@@ -26,8 +26,16 @@ SLOW_SECONDS, REST_SECONDS = 5.0, 30.0
 """How long an error has to take before the others are spared it, and for how long they are."""
 
 
-class NotAskedAgain(Exception):
-    """What did not answer a moment ago is not asked by everybody."""
+class Silent(Exception):
+    """Something has not answered for a while. It tells the first error of that while, so that all say the same of it.
+
+    Attributes:
+        kind: the kind of that error; its text is this one's.
+    """
+
+    def __init__(self, kind: type[Exception], text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 class Shared(Generic[T]):
@@ -43,6 +51,7 @@ class Shared(Generic[T]):
         self._monotonic = monotonic
         self._judging = threading.Lock()
         self._not_before = 0.0
+        self._first: tuple[type[Exception], str] | None = None
         self._opening = threading.Lock()
         self._client: T | None = None
 
@@ -60,21 +69,25 @@ class Shared(Generic[T]):
         one of them tries again for all. Otherwise a thousand pipelines would wait, one after the other, for one broker.
 
         Raises:
-            NotAskedAgain: It did not answer a moment ago.
+            Silent: It has not answered for a while, whether or not it was asked just now.
         """
         began = self._monotonic()
         with self._judging:
-            if began < self._not_before:
-                raise NotAskedAgain("did not answer a moment ago; it is asked again soon")
-            if self._not_before:
+            if self._first is not None and began < self._not_before:
+                raise Silent(*self._first)
+            if self._first is not None:
                 self._not_before = began + REST_SECONDS  # this one tries for all
         try:
             answer = work(self.get())
-        except Exception:
-            if self._monotonic() - began >= SLOW_SECONDS:
+        except Exception as error:
+            if self._monotonic() - began < SLOW_SECONDS:
+                self._first = None  # it has answered, and each may learn for itself what
+                raise
+            with self._judging:
+                first = self._first = self._first or (type(error), str(error))
                 self._not_before = self._monotonic() + REST_SECONDS
-            raise
-        self._not_before = 0.0
+            raise Silent(*first) from error
+        self._first = None
         return answer
 
 

@@ -131,7 +131,7 @@ class KafkaObserver:
                 raise KafkaException(failed)
             return {where.partition: where.offset for where in found}
 
-        return self._ask(f"the offsets of group {group}", ask)
+        return self._ask("the offsets of the consumer group", ask)
 
     def _note(self, error: KafkaError) -> None:
         """Remember why a broker lets nobody in: what is asked only says that no answer came."""

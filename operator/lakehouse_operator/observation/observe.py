@@ -15,7 +15,7 @@ from pyiceberg.catalog import Catalog
 
 from lakehouse_contract.decoding import to_json
 from lakehouse_contract.settings import BronzeSettings
-from lakehouse_operator.observation.clients import Clients, NotAskedAgain, Shared
+from lakehouse_operator.observation.clients import Clients, Shared, Silent
 from lakehouse_operator.observation.flink import FlinkUnreadable, job_health
 from lakehouse_operator.observation.kafka import KafkaObserver, KafkaUnreadable
 from lakehouse_operator.observation.savepoints import SavepointObserver
@@ -110,7 +110,7 @@ class Observer:
         now = time.monotonic()
         if now - self._timestamps_read_at > _SELDOM_SECONDS:
             self._timestamps_read_at = now
-            with suppress(KafkaUnreadable, NotAskedAgain):
+            with suppress(KafkaUnreadable, Silent):
                 self._timestamps = self._shared_kafka(look).ask(
                     lambda kafka: kafka.timestamp_type(look.settings.kafka.topic)
                 )
@@ -198,11 +198,13 @@ def _named(properties: Mapping[str, str], values: Mapping[str, str]) -> dict[str
 def _part(problems: list[str], what: str, read: Callable[[], T]) -> T | None:
     try:
         return read()
-    except (KafkaUnreadable, FlinkUnreadable) as error:
-        problems.append(str(error))
-    except NotAskedAgain as error:
-        problems.append(f"{what} {error}")
+    except Silent as silent:
+        problems.append(_told(what, silent.kind, str(silent)))
     except Exception as error:  # noqa: BLE001 - which errors there are is up to catalogs, stores and drivers
-        # A database driver's message can hold the URL that it was given, password and all: only its kind is told.
-        problems.append(f"{what} can't be read: {type(error).__name__}")
+        problems.append(_told(what, type(error), str(error)))
     return None
+
+
+def _told(what: str, kind: type[Exception], text: str) -> str:
+    """What may be told of an error. A driver's message can hold the URL that it was given, password and all."""
+    return text if issubclass(kind, (KafkaUnreadable, FlinkUnreadable)) else f"{what} can't be read: {kind.__name__}"
