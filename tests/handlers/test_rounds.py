@@ -28,11 +28,12 @@ from lakehouse_operator.cluster.kinds import (
     SPARK_APPLICATION,
     Kind,
 )
-from lakehouse_operator.cluster.port import Resource
+from lakehouse_operator.cluster.port import FIELD_MANAGER, Resource
 from lakehouse_operator.cluster.rest import Login
 from lakehouse_operator.handlers.gauges import forget
 from lakehouse_operator.handlers.sight import Sight
 from lakehouse_operator.handlers.tender import Tender
+from lakehouse_operator.planning.names import PIPELINE_LABEL
 from lakehouse_operator.planning.schedule import instant
 from lakehouse_operator.planning.situation import FORCE_DELETE_ANNOTATION, START_FRESH_ANNOTATION
 
@@ -547,6 +548,23 @@ async def test_a_pipeline_is_let_go_with_its_namespace(control_plane: ControlPla
         await outsider.delete(LAKEHOUSE_PIPELINE, namespace, NAME, uid)
         assert await cluster.is_ending(namespace)
         assert await settle(tender, actors, clock) is None
+
+
+async def test_a_label_that_somebody_removes_from_the_deployment_is_put_back(clock: Clock) -> None:
+    cluster = FakeCluster(namespaces=("one",), now=clock)
+    person = cluster.seen_by(FIELD_MANAGER)
+    actors, tender = Actors(cluster.seen_by("outsider"), "one"), Tender(cluster, Sight(cluster), clock)
+    await actors.create_pipeline()
+    await running(tender, actors, clock)
+    before = await actors.deployment()
+    without = {key: value for key, value in before["metadata"]["labels"].items() if key != PIPELINE_LABEL}
+    # Fields that the operator applied before and does not name now are removed: as `kubectl label ... pipeline-` does.
+    await person.apply({**before, "metadata": {**before["metadata"], "labels": without}})
+    assert PIPELINE_LABEL not in (await actors.deployment())["metadata"]["labels"]
+    await tender.round(("one", NAME))
+    after = await actors.deployment()
+    assert after["metadata"]["labels"] == before["metadata"]["labels"]
+    assert after["spec"] == before["spec"]
 
 
 async def test_a_pipeline_that_is_gone_ends_its_task(tender: Tender, actors: Actors) -> None:

@@ -96,6 +96,7 @@ class Child:
     uid: str
     spec: dict[str, Any]
     annotations: dict[str, str]
+    labels: dict[str, str]
     generation: int = 1
     foreign: dict[str, Any] = field(default_factory=dict)
     deleting: bool = False
@@ -218,6 +219,7 @@ class World:
             name=deployment("clicks"),
             uid=child.uid,
             generation=child.generation,
+            labels=dict(child.labels),
             annotations=dict(child.annotations),
             spec=deepcopy(child.spec),
             desired_state=state,
@@ -317,15 +319,16 @@ class World:
     def _apply(self, manifest: Mapping[str, Any]) -> None:
         assert manifest["kind"] == "FlinkDeployment"
         wanted = deepcopy(dict(manifest["spec"]))
-        annotations = dict(manifest["metadata"]["annotations"])
+        annotations, labels = (dict(manifest["metadata"][each]) for each in ("annotations", "labels"))
         if self.child is None:
-            self.child = Child(uid=f"child-{next(self._numbers)}", spec=wanted, annotations=annotations)
+            uid = f"child-{next(self._numbers)}"
+            self.child = Child(uid=uid, spec=wanted, annotations=annotations, labels=labels)
             return
         assert not self.child.deleting
         merged = {**self.child.foreign, **wanted}
         if merged != self.child.spec:
             self.child.generation += 1
-        self.child.spec, self.child.annotations = merged, annotations
+        self.child.spec, self.child.annotations, self.child.labels = merged, annotations, labels
 
     def _create(self, manifest: Mapping[str, Any]) -> None:
         name = manifest["metadata"]["name"]

@@ -363,6 +363,7 @@ def read_stream(raw: Resource, ha: Iterable[Resource]) -> Stream:
         name=metadata["name"],
         uid=metadata["uid"],
         generation=metadata.get("generation", 0),
+        labels=metadata.get("labels", {}),
         annotations=metadata.get("annotations", {}),
         spec=spec,
         desired_state="suspended" if desired == "suspended" else "running",

@@ -111,8 +111,13 @@ def _upgrade_mode(pipeline: ValidPipeline, launch: Launch) -> Literal["savepoint
 
 def differs(manifest: Manifest, seen: Stream) -> bool:
     """Whether a field that we own is not as it should be. Fields of others are left alone, so they don't count."""
-    wanted = manifest["metadata"]["annotations"]
-    return not _covers(seen.spec, manifest["spec"]) or not _covers(seen.annotations, wanted)
+    wanted = manifest["metadata"]
+    pairs = (
+        (seen.spec, manifest["spec"]),
+        (seen.annotations, wanted["annotations"]),
+        (seen.labels, wanted["labels"]),  # the watch finds the child by one
+    )
+    return not all(_covers(found, ours) for found, ours in pairs)
 
 
 def _covers(seen: Any, wanted: Any) -> bool:

@@ -61,6 +61,7 @@ class Stream:
     name: str
     uid: str
     generation: int
+    labels: Mapping[str, str]
     annotations: Mapping[str, str]
     spec: Mapping[str, Any]
     desired_state: Literal["running", "suspended"]
