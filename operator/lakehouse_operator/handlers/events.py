@@ -5,7 +5,6 @@ from typing import Any
 
 import kopf
 
-from lakehouse_operator.cluster.errors import ClusterError
 from lakehouse_operator.cluster.kinds import (
     FLINK_DEPLOYMENT,
     FLINK_STATE_SNAPSHOT,
@@ -17,6 +16,7 @@ from lakehouse_operator.cluster.kinds import (
 )
 from lakehouse_operator.cluster.port import Cluster
 from lakehouse_operator.handlers.bells import Bells
+from lakehouse_operator.handlers.labels import Labels
 from lakehouse_operator.planning import names
 
 _OWN = (LAKEHOUSE_RUN, LAKEHOUSE_BACKFILL)
@@ -47,7 +47,7 @@ class Meanings:
         return True
 
 
-def register(registry: kopf.OperatorRegistry, bells: Bells, cluster: Cluster) -> None:
+def register(registry: kopf.OperatorRegistry, bells: Bells, cluster: Cluster, labels: Labels) -> None:
     """Put the handlers into a registry."""
     meanings = Meanings()
 
@@ -60,8 +60,7 @@ def register(registry: kopf.OperatorRegistry, bells: Bells, cluster: Cluster) ->
     async def own_event(body: kopf.Body, type: str | None, resource: kopf.Resource, **_: Any) -> None:  # noqa: A002
         _hear(cluster, resource, body)
         key = (body["metadata"]["namespace"], body["spec"]["pipelineRef"]["name"])
-        if type != "DELETED" and body["metadata"].get("labels", {}).get(names.PIPELINE_LABEL) != key[1]:
-            await _label(cluster, body, key[1])
+        await labels.see(body, key[1], gone=type == "DELETED")
         if meanings.is_news(body, gone=type == "DELETED"):
             bells.ring(key)
 
@@ -88,22 +87,3 @@ def _hear(cluster: Cluster, resource: kopf.Resource, body: kopf.Body) -> None:
 
 def _resource(kind: Kind) -> tuple[str, str, str]:
     return kind.group, kind.version, kind.plural
-
-
-async def _label(cluster: Cluster, body: kopf.Body, pipeline: str) -> None:
-    """Label a run or backfill that a person created, so that it is found with its pipeline's."""
-    metadata = body["metadata"]
-    try:
-        await cluster.apply(
-            {
-                "apiVersion": body["apiVersion"],
-                "kind": body["kind"],
-                "metadata": {
-                    "name": metadata["name"],
-                    "namespace": metadata["namespace"],
-                    "labels": {names.PIPELINE_LABEL: pipeline},
-                },
-            }
-        )
-    except ClusterError:
-        return  # its next event tries again

@@ -21,6 +21,7 @@ from lakehouse_operator.config import Config
 from lakehouse_operator.handlers.bells import Bells
 from lakehouse_operator.handlers.events import register
 from lakehouse_operator.handlers.health import Reach, Watchdog, serve_health
+from lakehouse_operator.handlers.labels import Labels
 from lakehouse_operator.handlers.leadership import Leadership
 from lakehouse_operator.handlers.sight import Sight
 from lakehouse_operator.handlers.tender import Tender
@@ -172,20 +173,25 @@ async def _watch(config: Config, bells: Bells, cluster: KubernetesCluster, stop:
 
 async def _watch_kinds(config: Config, bells: Bells, cluster: KubernetesCluster, over: asyncio.Event) -> None:
     registry = kopf.OperatorRegistry()
-    register(registry, bells, cluster)
+    labels = Labels(cluster, bells)
+    register(registry, bells, cluster, labels)
 
     @kopf.on.login(registry=registry)
     def login(**kwargs: object) -> kopf.ConnectionInfo | None:
         return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
-    await kopf.operator(
-        registry=registry,
-        settings=kopf_settings(config),
-        namespaces=config.namespaces,
-        clusterwide=not config.namespaces,
-        standalone=True,
-        stop_flag=over,
-    )
+    labelling = asyncio.create_task(labels.keep())
+    try:
+        await kopf.operator(
+            registry=registry,
+            settings=kopf_settings(config),
+            namespaces=config.namespaces,
+            clusterwide=not config.namespaces,
+            standalone=True,
+            stop_flag=over,
+        )
+    finally:
+        labelling.cancel()
 
 
 async def _step_down(leadership: Leadership, stop: asyncio.Event) -> None:
