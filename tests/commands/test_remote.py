@@ -145,6 +145,19 @@ def test_a_stage_is_run_by_hand_over_what_is_new_or_over_days(place: Place) -> N
     assert (listed["name"], listed["spec"]) == (name, run["spec"])
 
 
+def test_the_runs_say_of_which_class_the_last_attempt_failed_and_why(place: Place) -> None:
+    name = place.told("run", NAME, "--stage", "silver").split()[-1]
+    uid = place.read(LAKEHOUSE_RUN, name)["metadata"]["uid"]
+    failed = {"application": "an-attempt", "startedAt": "2026-01-31T11:00:00Z", "outcome": "Failed"}
+    first = {**failed, "number": 1, "failureClass": "Infrastructure", "message": "evicted"}
+    last = {**failed, "number": 2, "failureClass": "Data", "message": "the rule positive is broken"}
+    status = {"phase": "Failed", "attempts": [first, last]}
+    place.do(lambda cluster: cluster.write_status(LAKEHOUSE_RUN, place.namespace, name, uid=uid, status=status))
+    (heads, line) = place.told("runs", NAME).splitlines()
+    assert heads.split()[-3:] == ["ATTEMPTS", "CLASS", "MESSAGE"]
+    assert line.split()[-8:] == ["Failed", "2", "Data", *last["message"].split()]
+
+
 def test_days_are_run_by_hand_the_last_one_is_the_first_one_if_none_is_given(place: Place) -> None:
     name = place.told("run", NAME, "--stage", "silver", "--from", "2026-01-31").split()[-1]
     assert place.read(LAKEHOUSE_RUN, name)["spec"]["days"] == {"first": "2026-01-31", "last": "2026-01-31"}

@@ -567,6 +567,17 @@ async def test_a_label_that_somebody_removes_from_the_deployment_is_put_back(clo
     assert after["spec"] == before["spec"]
 
 
+async def test_the_definition_that_a_status_names_is_there(clock: Clock) -> None:
+    cluster = FakeCluster(namespaces=("one",), now=clock)
+    actors, tender = Actors(cluster.seen_by("outsider"), "one"), Tender(cluster, Sight(cluster), clock)
+    await actors.create_pipeline()
+    await settle(tender, actors, clock)
+    assert "definition" not in (await actors.pipeline())["status"], "nothing is pinned to it"
+    await actors.create_pipeline(silver=True)
+    await settle(tender, actors, clock)
+    assert await actors.read(CONFIG_MAP, (await actors.pipeline())["status"]["definition"])
+
+
 async def test_a_pipeline_that_is_gone_ends_its_task(tender: Tender, actors: Actors) -> None:
     assert await tender.round((actors.namespace, "nobody")) is None
 

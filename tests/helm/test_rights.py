@@ -61,7 +61,7 @@ WATCHED_BY_KOPF = {
     Right("list", "", "namespaces"),
     Right("list", "apiextensions.k8s.io", "customresourcedefinitions"),
 }
-"""What kopf asks for by itself and does without: it then learns of new kinds when it is restarted."""
+"""What kopf asks for by itself and does without: `handlers.upstream` looks for new kinds then."""
 
 
 async def test_with_roles_in_its_namespaces_alone_it_reconciles_a_pipeline(

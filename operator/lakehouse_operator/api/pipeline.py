@@ -322,7 +322,8 @@ class Deletion(Part):
 
     policy: Literal["Retain", "Block", "Force"] = "Retain"
     """`Retain`: stop with a savepoint and keep the record of it, so that the pipeline can be created again. `Block`:
-    refuse while a proven recovery point is missing. `Force`: delete without a savepoint."""
+    refuse while there is no recovery point younger than `upgrade.maxRecoveryPointAge` (a proven one, where that can be
+    seen). `Force`: delete without a savepoint."""
 
 
 class RecoveryPoints(Part):

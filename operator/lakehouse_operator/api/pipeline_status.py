@@ -106,7 +106,7 @@ class RecoveryPointStatus(StatusPart):
 
 
 class LastRun(StatusPart):
-    """The newest run of a layer that is not waiting."""
+    """The newest run of a layer."""
 
     name: Name
     """The LakehouseRun."""
@@ -180,7 +180,7 @@ class StaleDays(StatusPart):
 
 
 class FieldChange(StatusPart):
-    """A field that differs between the accepted spec and the one that is refused or held."""
+    """A field that differs between the newest accepted spec and the one before it."""
 
     path: Annotated[str, Field(max_length=512)]
     """The field, as the user spells it."""
@@ -207,7 +207,7 @@ class PipelineStatus(StatusPart):
     accepted_generation: Annotated[int, Field(ge=0)] | None = None
     """The generation of the spec that is cared for: an older one while the newest is refused."""
     definition: Name | None = None
-    """The ConfigMap that holds the accepted spec."""
+    """The ConfigMap that holds the accepted spec, to which new runs are pinned; absent without batch stages."""
     problems: Annotated[tuple[ProblemStatus, ...], Field(max_length=100)] = ()
     """Everything that is wrong with the newest spec, while it is refused."""
     changes: Annotated[tuple[FieldChange, ...], Field(max_length=100)] = ()

@@ -197,10 +197,11 @@ def runs(
     for run in found:
         told, interval = run.get("status", {}), run["spec"].get("dataInterval") or run["spec"].get("days") or {}
         attempts = told.get("attempts", [])
-        message = attempts[-1].get("message") if attempts else None
+        last = attempts[-1] if attempts else {}
         span = " - ".join(str(value) for value in interval.values())
-        rows.append((run["metadata"]["name"], run["spec"]["stage"], span, told.get("phase"), len(attempts), message))
-    show_table(("NAME", "STAGE", "INTERVAL", "PHASE", "ATTEMPTS", "MESSAGE"), rows)
+        named = (run["metadata"]["name"], run["spec"]["stage"], span)
+        rows.append((*named, told.get("phase"), len(attempts), last.get("failureClass"), last.get("message")))
+    show_table(("NAME", "STAGE", "INTERVAL", "PHASE", "ATTEMPTS", "CLASS", "MESSAGE"), rows)
 
 
 def run(

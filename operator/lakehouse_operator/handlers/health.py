@@ -1,5 +1,6 @@
-"""Liveness that proves something: every pipeline is tended as it is by now. A silent watch makes it fail.
+"""Liveness that proves something: every pipeline is tended as it is by now. A silent watch of them makes it fail.
 
+The watches of runs, backfills and children are not judged: what they should have told, a round sees some minutes later.
 Watches of a busy or restarted API server have been seen to end without a word (kopf #1145, #1276). A probe that only
 says that the process runs would keep such an operator alive for ever.
 """
@@ -63,7 +64,7 @@ class Watchdog:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether the watches can be trusted."""
+        """Whether the watch of the pipelines can be trusted."""
         return self.silent_for < self.stale_after
 
     async def keep(self) -> None:

@@ -73,7 +73,7 @@ def describe(seen: Observed, found: Findings) -> dict[str, Any]:
         observed_generation=seen.pipeline.generation,
         conditions=tuple(_dated(seen, _findings(seen, found))),
         accepted_generation=record.accepted_generation or None,
-        definition=definition_name(pipeline) if pipeline else None,
+        definition=definition_name(pipeline) if pipeline and pipeline.stages else None,
         problems=tuple(
             ProblemStatus(path=each.path[:512], message=each.message[:4096]) for each in found.problems[:_MAX_SHOWN]
         ),

@@ -1,8 +1,8 @@
-"""Accepted specs, kept: one ConfigMap per spec that ever passed validation and is still needed.
+"""Accepted specs of pipelines with batch stages, kept while the pipeline lives: one ConfigMap for each.
 
-A run that is tried again days later, and a rollback, work with the spec that they began with, whatever the pipeline and
-its ConfigMaps say by then. So SQL from ConfigMaps is written out in it. The ConfigMap is named by the hash of its
-content and is immutable: creating it again is no write, and nobody can change it unseen.
+A run that is tried again days later works with the spec that it began with, whatever the pipeline and its ConfigMaps
+say by then. So SQL from ConfigMaps is written out in it. The ConfigMap is named by the hash of its content and is
+immutable: creating it again is no write, and nobody can change it unseen.
 """
 
 import json
