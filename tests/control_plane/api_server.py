@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import secrets
+import signal
 import socket
 import ssl
 import subprocess
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,6 +152,25 @@ def running_control_plane(*options: str) -> Iterator[ControlPlane]:
         kubeconfig = folder / "kubeconfig"
         kubeconfig.write_text(json.dumps(_kubeconfig(url, token, ca_file)))
         yield ControlPlane(url, token, ca_file, kubeconfig, crds, pids, binaries)
+
+
+@contextlib.contextmanager
+def api_server_away(plane: ControlPlane) -> Iterator[Callable[[], None]]:
+    """Kill kube-apiserver; what is yielded starts it again as it was, until the end. etcd stays.
+
+    Raises:
+        ControlPlaneFailed: if it does not get ready again.
+    """
+    pid, folder = plane.pids[1], plane.kubeconfig.parent
+    command = Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
+    with contextlib.ExitStack() as processes:
+
+        def start_again() -> None:
+            again = _spawn(folder / "kube-apiserver-again.log", processes, *command)
+            _wait_until_ready(plane.url, plane.token, folder, {"kube-apiserver": again})
+
+        os.kill(pid, signal.SIGKILL)
+        yield start_again
 
 
 def _places() -> dict[str, str]:

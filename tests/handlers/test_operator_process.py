@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.api_server import ControlPlane, running_control_plane
+from control_plane.api_server import ControlPlane, api_server_away, running_control_plane
 from control_plane.fixtures import new_namespace
 from handlers.actors import NAME, Actors, manifest
 from lakehouse_operator.cluster.client import KubernetesCluster
@@ -225,3 +225,57 @@ async def test_a_pipeline_that_is_deleted_with_force_is_gone(actors: Actors, sta
         return await actors.cluster.list_labelled(LAKEHOUSE_PIPELINE, actors.namespace, {}) == []
 
     await eventually(gone)
+
+
+async def test_it_lives_through_a_restart_of_the_api_server_and_hears_of_what_happens_then(tmp_path: Path) -> None:
+    with running_control_plane() as plane:
+        plane.install_operators()
+        plane.install_own_crds()
+        operator = Operator(plane, namespace := new_namespace(plane), tmp_path / "operator.log")
+        try:
+            async with KubernetesCluster(Login(plane.kubeconfig), field_manager="user") as cluster:
+                actors = Actors(cluster, namespace)
+                await actors.create_pipeline()
+                await eventually(lambda: is_told_to_run(actors))
+                await actors.flink_runs()
+                await eventually(lambda: is_ready(actors))
+                with api_server_away(plane) as start_again:
+                    await asyncio.sleep(5)
+                    await asyncio.to_thread(start_again)
+                    # At rest it looks every five minutes: that it hears sooner is the watches' doing.
+                    await eventually(lambda: is_told_of_job(actors, "b" * 32))
+                    await actors.create_pipeline(parallelism=2)
+                    await eventually(lambda: is_stopped(actors))
+                    assert operator.process.poll() is None
+        finally:
+            operator.end(signal.SIGKILL)
+
+
+async def is_told_of_job(actors: Actors, job: str) -> bool:
+    """Whether the status names a job that the Flink operator has just said to run."""
+    await actors.flink_runs(job=job)
+    return bool((await actors.pipeline())["status"]["stream"]["jobId"] == job)
+
+
+async def is_stopped(actors: Actors) -> bool:
+    return bool((await actors.deployment())["spec"]["job"]["state"] == "suspended")
+
+
+async def test_each_of_many_pipelines_that_exist_at_the_start_is_looked_at(
+    actors: Actors, start: Callable[..., Operator]
+) -> None:
+    many = 200
+    for number in range(many):
+        wanted = manifest(actors.namespace)
+        name = f"{NAME}-{number}"
+        wanted["spec"]["source"]["consumerGroup"] = name
+        await actors.cluster.apply({**wanted, "metadata": {**wanted["metadata"], "name": name}})
+    operator = start()
+
+    async def all_are_seen() -> bool:
+        found = await actors.cluster.list_labelled(LAKEHOUSE_PIPELINE, actors.namespace, {})
+        return sum("observedGeneration" in each.get("status", {}) for each in found) == many
+
+    await eventually(all_are_seen)
+    assert f"lakehouse_pipelines {many}.0" in operator.get(operator.metrics, "/metrics")[1]
+    assert operator.get(operator.health, "/healthz")[0] == 200
