@@ -5,6 +5,7 @@ from typing import Any
 from lakehouse_operator.planning.explain import explain
 from lakehouse_operator.planning.plan import ApplyChild, Plan
 from lakehouse_operator.planning.reconcile import reconcile
+from lakehouse_operator.planning.situation import RESTORE_ANNOTATION
 from planning.world import World, spec
 
 QUICK = {"soak": {"duration": "1m", "maxRestarts": 2}}
@@ -25,6 +26,27 @@ def at_rest(**how: Any) -> World:
     made.produce(50)
     made.go(rounds=2)
     return made
+
+
+def rewindable(**how: Any) -> World:
+    """A world whose stream has committed a good deal since its first recovery point."""
+    made = at_rest(**how)
+    for _ in range(6):
+        made.produce(20)
+        made.go()
+    return made
+
+
+def rolled_back(made: World, *, most: int = 20) -> World:
+    """Go back to the first recovery point, until bronze is rolled back and nothing more has been done."""
+    made.annotations[RESTORE_ANNOTATION] = made.record.points[0].name
+    for _ in range(most):
+        made.reconcile()
+        if "BronzeRolledBack" in reasons(made):
+            return made
+        made.flink_operator()
+        made.flink()
+    raise AssertionError(f"bronze is not rolled back: {made.status.get('conditions')}")
 
 
 def until(made: World, state: str, *, most: int = 60, seconds: float = 20) -> World:

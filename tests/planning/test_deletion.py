@@ -1,5 +1,6 @@
 """Deleting a pipeline: what is kept, what it waits for, and that there is always a way on."""
 
+import contextlib
 from dataclasses import replace
 
 import pytest
@@ -7,8 +8,14 @@ import pytest
 from lakehouse_operator.planning.observed import Capabilities
 from lakehouse_operator.planning.plan import DropFinalizer, SaveRecord
 from lakehouse_operator.planning.reconcile import reconcile
-from lakehouse_operator.planning.situation import FORCE_DELETE_ANNOTATION, SAVEPOINT_ANNOTATION
-from planning.stream_scenes import at_rest, plan, stalled, until, upgraded, world
+from lakehouse_operator.planning.situation import (
+    FORCE_DELETE_ANNOTATION,
+    RESTORE_ANNOTATION,
+    RESTORE_ANYWAY_ANNOTATION,
+    SAVEPOINT_ANNOTATION,
+)
+from planning.stream_scenes import at_rest, plan, rewindable, rolled_back, stalled, until, upgraded, world
+from planning.world import Crash
 
 
 def test_retain_stops_with_a_savepoint_and_keeps_the_record():
@@ -229,3 +236,214 @@ def test_a_suspended_pipeline_is_deleted_without_a_further_savepoint():
     resting.go(rounds=2)
     assert resting.gone
     assert resting.record.points == points
+
+
+# --- in the middle of a rewind ----------------------------------------------------------------------------------------
+
+
+def rests_in_metadata():
+    """A suspended stream whose newest state is in Flink's metadata alone."""
+    made = rewindable(upgrade={"mode": "lastState"})
+    made.suspend()
+    return until(made, "Suspended")
+
+
+def never_deployed():
+    """A stream that was told to go on from where it rests, and whose deployment the Flink operator has not seen yet."""
+    made = rewindable()
+    made.suspend()
+    until(made, "Suspended")
+    made.child.deleting = True
+    made.flink_operator()
+    made.suspend(False)
+    made.reconcile()
+    assert made.child.spec["job"]["state"] == "suspended"
+    return made
+
+
+def goes_on_after_it_is_created_again(made):
+    """Let the Flink operator clean up, create the pipeline again, and let it come up and read all that there is."""
+    made.faults = set()
+    made.flink_operator()
+    assert made.child is None
+    made.create_again()
+    made.suspend(False)
+    until(made, "Running")
+    made.go(rounds=3)
+    assert made.stateless_starts == []
+    assert made.missing_or_doubled() is None
+    assert made.kafka_end == int(made.table[-1].properties["span"].split("-")[1]), "everything is read again"
+
+
+@pytest.mark.parametrize("how", [rewindable, rests_in_metadata, never_deployed])
+def test_a_pipeline_deleted_right_after_bronze_was_rolled_back_starts_again_from_the_point_of_the_rewind(how):
+    back = rolled_back(how())
+    target, *later = back.record.points
+    assert all(point.discarded for point in later)
+    back.delete()
+    back.go(rounds=2)
+    assert back.gone
+    assert back.record.resting_point == target
+    goes_on_after_it_is_created_again(back)
+    assert back.record.launch.point == target.path
+
+
+@pytest.mark.parametrize("dies_after", [None, 0, 1, 2, 3])
+@pytest.mark.parametrize("rounds", range(6))
+def test_a_deletion_in_the_middle_of_a_rewind_needs_no_force(rounds, dies_after):
+    back = rewindable()
+    back.annotations[RESTORE_ANNOTATION] = back.record.points[0].name
+    back.go(rounds=rounds)
+    if dies_after is not None:
+        with contextlib.suppress(Crash):
+            back.reconcile(crash_after=dies_after)
+    back.delete()
+    back.go(rounds=8)
+    assert back.gone
+    goes_on_after_it_is_created_again(back)
+    assert not any(point.discarded for point in back.record.points if point.path == back.record.launch.point)
+
+
+def test_a_rewind_that_could_not_move_bronze_yet_does_not_hold_a_deletion():
+    """The record says what is discarded before the table is moved, and then the catalog refuses."""
+    back = rests_in_metadata()
+    back.annotations[RESTORE_ANNOTATION] = back.record.points[0].name
+    back._roll_back = lambda *_: None
+    back.go(rounds=4)
+    del back._roll_back
+    assert back.record.operation.stage == "rewinding"
+    back.delete()
+    back.go(rounds=2)
+    assert back.gone
+    goes_on_after_it_is_created_again(back)
+
+
+def test_a_rewind_whose_events_are_gone_meanwhile_does_not_hold_a_deletion_but_what_is_created_again():
+    back = rewindable()
+    back.annotations[RESTORE_ANNOTATION] = back.record.points[0].name
+    back._roll_back = lambda *_: None
+    back.go(rounds=5)
+    del back._roll_back
+    target, discarded = back.record.points
+    assert discarded.discarded
+    back.kafka_start = 210
+    back.delete()
+    back.go(rounds=2)
+    assert back.gone
+    back.flink_operator()
+    back.create_again()
+    back.go(rounds=6)
+    assert stalled(back) == "KafkaGone"
+    assert f"{RESTORE_ANYWAY_ANNOTATION}={target.name}" in back.condition("Stalled")["message"]
+    assert back.cluster is None, "nothing is started meanwhile"
+
+
+def test_a_rewind_that_nobody_can_look_at_holds_a_deletion_until_somebody_can():
+    back = rolled_back(rests_in_metadata())
+    back.observing = False
+    back.delete()
+    assert stalled(back) == "DeletionWaits"
+    back.go(rounds=3)
+    assert not back.gone
+    back.observing = True
+    back.go(rounds=2)
+    assert back.gone
+    goes_on_after_it_is_created_again(back)
+
+
+def test_a_deletion_after_which_nothing_could_be_gone_back_to_waits_for_a_person():
+    back = rolled_back(rewindable())
+    del back.store[back.record.points[0].path]
+    back.delete()
+    back.go(rounds=4)
+    assert not back.gone
+    assert stalled(back) == "DeletionWaits"
+
+
+def stopped_for_a_rewind():
+    """A stream that was stopped to go back to its first point; bronze is as it was."""
+    made = rewindable()
+    made.annotations[RESTORE_ANNOTATION] = made.record.points[0].name
+    for _ in range(10):
+        made.go()
+        if made.record.resting_on is not None:
+            return made
+    raise AssertionError("it is not stopped")
+
+
+def test_a_deletion_before_bronze_was_rolled_back_goes_on_where_the_stream_stopped():
+    back = stopped_for_a_rewind()
+    resting = back.record.resting_point
+    assert resting.trigger == "rewind"
+    back.delete()
+    back.go(rounds=4)
+    assert back.gone
+    goes_on_after_it_is_created_again(back)
+    assert back.record.launch.point == resting.path
+
+
+def test_a_deletion_before_bronze_was_rolled_back_goes_on_without_the_savepoint_of_the_stop_if_that_is_no_good():
+    back = stopped_for_a_rewind()
+    target, broken = back.record.points
+    del back.store[broken.path]
+    back.delete()
+    back.go(rounds=4)
+    assert back.gone
+    goes_on_after_it_is_created_again(back)
+    assert back.record.launch.point == target.path
+
+
+def test_a_job_that_runs_again_before_it_was_removed_for_a_rewind_is_kept_with_its_state():
+    back = rewindable()
+    back.fail_job()
+    back.flink_operator()
+    back.annotations[RESTORE_ANNOTATION] = back.record.points[0].name
+    for writes in range(5):
+        with contextlib.suppress(Crash):
+            back.reconcile(crash_after=writes)
+        if back.record.operation is not None:
+            break
+    assert back.record.operation.stage == "removing"
+    assert not back.child.deleting
+    back.flink()
+    back.flink_operator()
+    back.delete()
+    back.go(rounds=6)
+    assert back.gone
+    assert back.record.resting_point.trigger == "deletion"
+    goes_on_after_it_is_created_again(back)
+
+
+def deleted_while_another_hand_deletes_its_deployment(made):
+    """The change that was to stop the stream makes the deployment anew: it stands there, and nothing of it has run."""
+    made.delete()
+    planned = plan(made)
+    made.child.deleting = True
+    made.flink_operator()
+    for action in planned.actions:
+        made._do(action)
+    assert made.child.before_first_deployment
+    made.go(rounds=6)
+    assert made.gone
+    return made
+
+
+def test_a_deployment_that_was_made_anew_is_not_taken_for_one_that_has_yet_to_run():
+    anew = rewindable()
+    anew.suspend()
+    until(anew, "Suspended")
+    anew.suspend(False)
+    until(anew, "Running")
+    anew.go(rounds=4)
+    assert anew.record.launch.point is not None
+    goes_on_after_it_is_created_again(deleted_while_another_hand_deletes_its_deployment(anew))
+
+
+def test_a_stream_that_ran_is_not_begun_with_nothing_because_its_deployment_was_made_anew():
+    anew = deleted_while_another_hand_deletes_its_deployment(at_rest(recoveryPoints={"interval": "0s"}))
+    assert anew.record.points == ()
+    anew.flink_operator()
+    anew.create_again()
+    anew.go(rounds=6)
+    assert stalled(anew) == "NoRecoveryPoint"
+    assert anew.stateless_starts == []

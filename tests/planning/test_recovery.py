@@ -11,15 +11,17 @@ from lakehouse_operator.planning.observed import Commit, RunObject, TableView
 from lakehouse_operator.planning.plan import SaveRecord
 from lakehouse_operator.planning.points import resolve
 from lakehouse_operator.planning.reconcile import reconcile
+from lakehouse_operator.planning.record import to_data
 from lakehouse_operator.planning.situation import (
+    FORCE_DELETE_ANNOTATION,
     FORGET_ANNOTATION,
     RESTORE_ANNOTATION,
     RESTORE_ANYWAY_ANNOTATION,
     RETRY_ANNOTATION,
     SAVEPOINT_ANNOTATION,
 )
-from planning.stream_scenes import at_rest, child, plan, reasons, stalled, until, world
-from planning.world import START, TABLE
+from planning.stream_scenes import at_rest, child, plan, reasons, rewindable, rolled_back, stalled, until, world
+from planning.world import START, TABLE, Child
 
 
 def history(*entries: tuple[str, int] | None) -> TableView:
@@ -188,14 +190,6 @@ def test_a_tag_that_somebody_removed_is_set_again():
 
 
 # --- going back to one ------------------------------------------------------------------------------------------------
-
-
-def rewindable(**how):
-    made = at_rest(**how)
-    for _ in range(6):
-        made.produce(20)
-        made.go()
-    return made
 
 
 def test_a_restore_takes_stream_and_bronze_back_together_and_marks_the_days():
@@ -438,6 +432,112 @@ def test_a_rewind_survives_a_crash_right_after_bronze_was_rolled_back():
     until(back, "Running")
     back.go(rounds=3)
     assert back.missing_or_doubled() is None
+
+
+# --- what a rewind has discarded is nothing to go on with -------------------------------------------------------------
+
+
+def goes_on_well(made):
+    """Let everybody go on: the stream runs, was never started without state, and nothing is missing or doubled."""
+    until(made, "Running")
+    made.go(rounds=3)
+    assert made.stateless_starts == []
+    assert made.missing_or_doubled() is None
+    return made
+
+
+def test_a_deployment_that_was_put_back_without_its_status_starts_from_the_newest_point_that_still_counts():
+    back = rolled_back(rewindable())
+    target, discarded = back.record.points
+    kept = back.child
+    back.annotations[FORCE_DELETE_ANNOTATION] = "true"
+    back.delete()
+    back.reconcile()
+    back.flink_operator()
+    assert back.record.resting_on == discarded.name
+    back.child = Child(uid="put-back", spec=kept.spec, annotations=kept.annotations)
+    back.create_again()
+    goes_on_well(back)
+    assert back.record.launch.point == target.path
+
+
+def put_there_by_another_hand(made):
+    """Apply what is planned while somebody deletes the deployment: it stands there anew, and nothing of it has run."""
+    planned = plan(made)
+    made.child.deleting = True
+    made.flink_operator()
+    for action in planned.actions:
+        made._do(action)
+    assert made.child.before_first_deployment
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda w: w.edit(image="flink:2"), id="an upgrade"),
+        pytest.param(lambda w: w.suspend(), id="a suspension"),
+    ],
+)
+def test_a_deployment_that_is_made_anew_by_its_stop_goes_back_to_the_newest_proven_point(change):
+    anew = rewindable()
+    change(anew)
+    put_there_by_another_hand(anew)
+    anew.go(rounds=4)
+    anew.suspend(False)
+    goes_on_well(anew)
+    assert anew.record.launch.point == anew.record.points[0].path
+
+
+def discarding_the_newest_point(made):
+    """The record says that a rewind has discarded the newest point, and that the stream rests on it."""
+    *others, newest = made.record.points
+    known = (*others, replace(newest, proven=False, discarded=True))
+    made.record_data = to_data(replace(made.record, points=known, resting_on=newest.name))
+
+
+def test_an_upgrade_does_not_go_on_from_a_point_that_a_rewind_has_discarded():
+    anew = rewindable()
+    anew.annotations[SAVEPOINT_ANNOTATION] = "1"
+    anew.go(rounds=6)
+    anew.edit(image="flink:2")
+    put_there_by_another_hand(anew)
+    discarding_the_newest_point(anew)
+    goes_on_well(anew)
+    assert anew.record.launch.point == anew.record.points[0].path
+
+
+def test_a_stop_does_not_wait_for_the_proof_of_a_point_that_a_rewind_has_discarded():
+    back = rewindable()
+    back.edit(image="flink:2")
+    for _ in range(10):
+        if back.record.operation is not None and back.record.operation.stage == "proving":
+            break
+        back.go()
+    assert back.record.operation.stage == "proving"
+    discarding_the_newest_point(back)
+    back.go(rounds=2)
+    assert back.record.operation.stage == "rewinding", "without the five minutes that a proof may take"
+    goes_on_well(back)
+    assert back.record.launch.point == back.record.points[0].path
+
+
+@pytest.mark.parametrize("upgrade", [True, False])
+def test_a_stopped_stream_whose_metadata_is_gone_goes_back_to_the_newest_proven_point(upgrade):
+    gone = rewindable(upgrade={"mode": "savepoint" if upgrade else "lastState"})
+    if upgrade:
+        gone.edit(image="flink:2")
+        gone.reconcile()
+        # Another hand is quicker, and stops it in its own way.
+        gone.child.spec["job"]["upgradeMode"] = "last-state"
+    else:
+        gone.suspend()
+        gone.reconcile()
+    gone.flink_operator()
+    assert gone.child.reconciled["job"]["upgradeMode"] == "last-state"
+    gone.ha, gone.ha_exists = None, False
+    gone.suspend(False)
+    goes_on_well(gone)
+    assert gone.record.launch.point == gone.record.points[0].path
 
 
 # --- beyond Flink's own restarts --------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from lakehouse_operator.api.values import seconds
 from lakehouse_operator.planning import points
 from lakehouse_operator.planning.observed import Stream
 from lakehouse_operator.planning.plan import DropFinalizer, Hold
+from lakehouse_operator.planning.rewind import broken_off, is_going_back, is_refused
 from lakehouse_operator.planning.situation import (
     FORCE_DELETE_ANNOTATION,
     POLL,
@@ -29,23 +30,39 @@ def is_forced(s: Situation) -> bool:
 
 def delete_pipeline(s: Situation) -> Step:
     """The pipeline is being deleted and nothing is being stopped: what comes next."""
+    passed_over = _is_passed_over(s)
+    s = broken_off(s)
     if s.child is None or s.child.deleting:
         return let_go(s)
     if s.never_ran:
         return let_go(as_if_never_started(s))
-    if s.stopped:
-        return _at_rest(s)
+    if s.stopped or passed_over:
+        return _at_rest(s, passed_over=passed_over)
     blocked = _blocked(s) if s.pipeline.spec.bronze.deletion.policy == "Block" else None
     if blocked is not None:
         return points.take(Step(situation=s, state="Held", child="running", holds=(blocked,), recheck=POLL))
     return _stop(s, s.child)
 
 
-def _at_rest(s: Situation) -> Step:
-    resting = s.record.point(s.record.resting_on)
-    if resting is not None and points.is_trusted(s, resting):
+def _at_rest(s: Situation, *, passed_over: bool) -> Step:
+    resting = s.record.resting_point
+    if s.stopped and resting is not None and points.is_trusted(s, resting):
         return let_go(s)
+    if passed_over:
+        # Created again, the stream goes back to the newest proven point, together with bronze.
+        return let_go(s.but(resting_on=None))
     return _held(s, "the stream rests, and the recovery point that it rests on is not proven")
+
+
+def _is_passed_over(s: Situation) -> bool:
+    """Whether the state that the child still holds counts no more, and there is a proven point to go back to instead.
+
+    Either a rewind has discarded what it rests on, or the next step of one would be to give it up.
+    """
+    resting = s.record.point(s.record.resting_on)
+    if s.stopped and resting is not None and resting.discarded:
+        return points.newest_proven(s.record) is not None
+    return is_going_back(s) and not s.running and not is_refused(s)
 
 
 def _stop(s: Situation, child: Stream) -> Step:

@@ -105,6 +105,32 @@ def _held(s: Situation, hold: Hold) -> Step:
     return Step(situation=s, state="Held", holds=(replace(hold, stalled=True),))
 
 
+def broken_off(s: Situation) -> Situation:
+    """What was under way is not gone on with. Where bronze is at the point of a rewind already, the stream rests on it.
+
+    A rewind that has not come that far stays on record: nothing else says that the stream's newest state was given up.
+    """
+    if not is_going_back(s):
+        return s.but(operation=None)
+    point = s.record.point(s.operation.point)
+    moved = s.operation.stage == "rewinding" and (s.child is None or s.stopped)
+    if point is None or not (moved and points.is_trusted(s, point) and is_exact(s, point)):
+        return s
+    return s.but(operation=None, resting_on=point.name)
+
+
+def is_going_back(s: Situation) -> bool:
+    """Whether the operation under way gives the stream's state up for that of a recovery point."""
+    operation = s.record.operation
+    return operation is not None and operation.stage in ("removing", "rewinding") and operation.origin == "point"
+
+
+def is_refused(s: Situation) -> bool:
+    """Whether the operation under way can't go on to its point, or nobody could go back to that later."""
+    point = s.record.point(s.operation.point)
+    return point is None or not point.proven or refusal(s, point) is not None
+
+
 def refusal(s: Situation, point: RecoveryPoint) -> Hold | None:
     """Why the stream can't go back to a point now; None if it can."""
     return None if is_exact(s, point) else _blocked(s, point)

@@ -126,7 +126,8 @@ def as_if_never_started(s: Situation) -> Situation:
     point = _launched_from(s)
     if point is not None:
         return s.but(resting_on=point.name)
-    return s if s.record.points or s.launch.point else s.but(started=False)
+    had_state = s.record.points or s.launch.point or (s.launch.ran and not s.nothing_to_lose)
+    return s if had_state else s.but(started=False)
 
 
 # --- there is no child, or it is stopped ------------------------------------------------------------------------------
@@ -181,29 +182,29 @@ def resume(s: Situation, revision: Revision) -> Step:
     if child is None:
         return absent(s, revision)
     if s.never_deployed:
-        point = record.point(record.resting_on) or _launched_from(s)
-        return start(
-            s.begin("deploy", "starting", revision, point=point.name if point else None), revision, point=point
-        )
+        return _from(s, revision, record.resting_point or _launched_from(s))
     if child.restore_mode == "last-state" and record.resting_on is None:
         return _from_metadata(s, revision)
     if record.resting_on is None and child.restore_mode == "savepoint" and child.savepoint_path:
         # Stopped by another hand, or by a stop of ours that came after its time was up.
         s = _adopted(s, child.savepoint_path)
     point = s.record.resting_point
-    if point is not None:
-        return start(s.begin("deploy", "starting", revision, point=point.name), revision, point=point)
-    return back_to_newest(s, revision)
+    return back_to_newest(s, revision) if point is None else _from(s, revision, point)
 
 
 def _from_metadata(s: Situation, revision: Revision) -> Step:
     """The Flink operator would go on from the high-availability metadata. Before the job ran there is nothing in it."""
     if s.flink_has_state:
         return start(s.begin("deploy", "starting", revision, origin="last-state"), revision)
-    point = _launched_from(s)
+    return _from(s, revision, _launched_from(s))
+
+
+def _from(s: Situation, revision: Revision, point: RecoveryPoint | None) -> Step:
+    """Start from the point that holds the newest state; without one, from nothing only if nothing ever ran."""
     if point is not None:
         return start(s.begin("deploy", "starting", revision, point=point.name), revision, point=point)
-    return fresh(s, revision) if s.launch.point is None else back_to_newest(s, revision)
+    began_with_nothing = s.launch.point is None and not s.launch.ran
+    return fresh(s, revision) if began_with_nothing else back_to_newest(s, revision)
 
 
 def _adopted(s: Situation, path: str) -> Situation:
@@ -216,4 +217,7 @@ def _adopted(s: Situation, path: str) -> Situation:
 
 
 def _launched_from(s: Situation) -> RecoveryPoint | None:
-    return next((point for point in s.record.points if point.path == s.launch.point), None)
+    """The point that the stream was launched from, while it still holds the newest state: nothing has run since."""
+    if s.launch.ran:
+        return None
+    return next((each for each in s.record.points if each.path == s.launch.point and not each.discarded), None)

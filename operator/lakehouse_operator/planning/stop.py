@@ -14,7 +14,7 @@ from lakehouse_operator.planning.plan import Hold
 from lakehouse_operator.planning.record import Failures, OperationKind, Revision
 from lakehouse_operator.planning.schedule import instant
 from lakehouse_operator.planning.situation import POLL, Situation, Step
-from lakehouse_operator.planning.start import back_to_newest, lost, no_state, removing, start
+from lakehouse_operator.planning.start import back_to_newest, lost, no_state, removing, resume, start
 
 PROVE_TIMEOUT = timedelta(minutes=5)
 """How long a stopped stream waits for its recovery point to be proven."""
@@ -116,11 +116,11 @@ def _at_rest(s: Situation) -> Step:
 
 def proving(s: Situation) -> Step:
     """Wait a while until the point can be trusted, then go on with what the stop was for."""
-    point = s.record.point(s.record.resting_on)
-    if point is None or s.child is None:
-        return lost(s)
-    if s.operation.kind == "rewind":
+    point = s.record.resting_point
+    if s.operation.kind == "rewind" and s.child is not None:
         return _rewinding(s)  # it goes back to another point; this one is for changing one's mind
+    if point is None or s.child is None:
+        return lost(s)  # what a rewind has discarded is never proven
     if points.is_trusted(s, point):
         return stopped(s)
     if s.since(s.operation.since) <= PROVE_TIMEOUT:
@@ -139,9 +139,11 @@ def _rewinding(s: Situation) -> Step:
 def stopped(s: Situation) -> Step:
     """The stream is stopped and its point is on record: start the new revision, or rest."""
     if s.operation.kind == "upgrade" and not s.should_rest:
-        point = s.record.point(s.record.resting_on)
-        if point is None and s.child and s.child.restore_mode == "last-state":
-            s = s.enter("starting", origin="last-state")
-        return start(s, revision_to_run(s), point=point)
+        point, revision = s.record.resting_point, revision_to_run(s)
+        if point is not None:
+            return start(s, revision, point=point)
+        if s.flink_has_state and s.child and s.child.restore_mode == "last-state":
+            return start(s.enter("starting", origin="last-state"), revision)
+        return resume(s, revision)
     s = s.but(operation=None, stops=None)
     return Step(situation=s, state="Suspended").telling("Normal", "Suspended", "the stream is stopped, with its state")

@@ -65,7 +65,7 @@ def _next(s: Situation) -> Step:
         # A stop is always seen through: its savepoint is what everything else rests on.
         return _STAGES[s.record.operation.stage](s)
     if s.deleting:
-        return delete_pipeline(s.but(operation=None))
+        return delete_pipeline(s)
     answer = _asked(s)
     if isinstance(answer, Step):
         return answer
