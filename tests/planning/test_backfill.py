@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from lakehouse_contract import commits
 from lakehouse_operator.api.run import AuditLimits
 from lakehouse_operator.planning import batch
 from lakehouse_operator.planning.backfill import BackfillDecision, Definition, decide_backfill
@@ -13,6 +14,7 @@ from lakehouse_operator.planning.observed import BackfillObject, Observed, RunOb
 from lakehouse_operator.planning.plan import CreateOnce, Hold
 from planning import examples
 from planning.batch_builders import OLDER, REVISION, at, bronze, commit, run, seen
+from planning.test_batch_life import World
 
 NOW = at("03-10 08:10")
 DEFINITION = Definition(name="kept", revisions={"silver": REVISION, "gold": REVISION}, bronze_table="bronze.events")
@@ -35,7 +37,7 @@ def states(decision: BackfillDecision) -> list[str]:
 
 def of(new: NewRun, phase: str) -> RunObject:
     assert new.days is not None
-    base = run(NOW, phase, stage=new.stage, name=f"{new.stage}-{new.days[0]}", reason="backfill")
+    base = run(NOW, phase, stage=new.stage, name=new.name, reason="backfill")
     spec = {key: value for key, value in base.spec.items() if key != "dataInterval"}
     days = {"first": new.days[0], "last": new.days[1]}
     return replace(base, spec={**spec, "days": days, "backfill": "mend"})
@@ -193,16 +195,62 @@ def test_a_failed_day_starts_no_more_and_ends_it_when_the_others_are_over() -> N
     busy = decide(asked, of(one, "Failed"), of(two, "Running"))
     assert (busy.start, busy.status.phase) == ((), "Running")
     over = decide(asked, of(one, "Failed"), of(two, "Succeeded"))
-    assert (over.status.phase, "silver-2026-03-01" in (over.status.message or "")) == ("Failed", True)
+    assert (over.status.phase, str(one.name) in (over.status.message or "")) == ("Failed", True)
 
 
 def test_cancel_stops_what_runs_and_then_ends() -> None:
     asked = backfill(approved=True, stages=["silver"])
     (one,) = decide(asked).start
     stopping = replace(asked, spec={**asked.spec, "cancel": True})
-    assert decide(stopping, of(one, "Running")).cancel == ("silver-2026-03-01",)
+    assert decide(stopping, of(one, "Running")).cancel == (one.name,)
     ended = decide(stopping, of(one, "Cancelled"))
     assert (ended.status.phase, states(ended)[1]) == ("Cancelled", "silver 02 Cancelled")
+
+
+def test_days_whose_runs_are_forgotten_keep_their_outcome() -> None:
+    asked = backfill(approved=True, stages=["silver"])
+    (one,) = decide(asked).start
+    begun = replace(asked, status=decide(asked, of(one, "Succeeded")).status.to_raw())
+    forgotten = decide(begun)
+    assert states(forgotten) == ["silver 01 Succeeded", "silver 02 Waiting", "silver 03 Waiting"]
+    assert [new.days for new in forgotten.start] == [("2026-03-02", "2026-03-02")]
+    failed = replace(asked, status=decide(asked, of(one, "Failed"), of(forgotten.start[0], "Running")).status.to_raw())
+    assert decide(failed).status.phase == "Failed"
+
+
+def test_a_run_that_is_deleted_before_its_outcome_is_created_again() -> None:
+    asked = backfill(approved=True, stages=["silver"])
+    (one,) = decide(asked).start
+    begun = replace(asked, status=decide(asked, of(one, "Running")).status.to_raw())
+    assert [new.name for new in decide(begun).start] == [one.name]
+
+
+def test_a_backfill_of_more_days_than_the_history_keeps_comes_to_its_end() -> None:
+    world = World("all", "Forbid", bronze_goes_on=False)
+    asked = backfill("2026-02-01", "2026-02-05", approved=True)
+    world.backfills = {"mend": asked}
+    for _ in range(40):
+        world.round()
+        world.spark()
+    assert world.backfills["mend"].status["phase"] == "Succeeded"
+    days = {f"2026-02-0{day}" for day in range(1, 6)}
+    for stage in ("silver", "gold"):
+        done = (each.properties for each in world.tables[stage])
+        computed = [each[commits.RUN] for each in done if commits.INTERVAL not in each]
+        assert len(computed) == len(set(computed)) == len(days), "each day is computed once"
+    assert len(world.runs) < 2 * len(days)
+
+
+def test_a_backfill_that_is_created_again_under_its_name_runs_again() -> None:
+    asked = backfill(approved=True, stages=["silver"], range={"first": "2026-03-01", "last": "2026-03-01"})
+    (one,) = decide(asked).start
+    again = replace(asked, uid="another")
+    for outcome in ("Succeeded", "Failed"):
+        decision = decide(again, of(one, outcome))
+        assert (decision.status.phase, [new.days for new in decision.start]) == ("Running", [one.days])
+    assert decision.start[0].name != one.name
+    waiting = decide(again, of(one, "Running"))
+    assert (waiting.start, str(one.name) in str(waiting.status.message)) == ((), True), "it is still under way"
 
 
 def test_a_stage_that_the_pipeline_lacks_is_refused() -> None:

@@ -61,7 +61,10 @@ def pipeline(revision: int, catch_up: str, concurrency: str) -> ValidPipeline:
     """The reference pipeline with gold by the hour too; a revision has another rule."""
     spec = raw("roman-numerals")
     spec["metadata"] |= {"namespace": "data", "uid": "p"}
-    common = {"catchUp": {"policy": catch_up, "limit": 5}, "concurrency": concurrency}
+    common = {
+        "catchUp": {"policy": catch_up, "limit": 5}, "concurrency": concurrency,
+        "history": {"succeeded": 2, "failed": 2},
+    }  # fmt: skip
     spec["spec"]["silver"] |= {**common, "trigger": {"mode": "dataComplete", "deadline": "6h"}}
     spec["spec"]["gold"] |= {**common, "schedule": "30 * * * *", "interval": "1h", "trigger": {"deadline": "2h"}}
     rule = {"name": f"rule_{revision}", "expression": f"input_number > -{revision + 1}"}

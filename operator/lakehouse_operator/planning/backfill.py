@@ -8,6 +8,7 @@ Gold's days follow silver's.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from typing import Literal
 
 from lakehouse_operator.api.backfill import (
@@ -18,8 +19,9 @@ from lakehouse_operator.api.backfill import (
 )
 from lakehouse_operator.api.objects import Condition
 from lakehouse_operator.api.run import AuditLimits
+from lakehouse_operator.planning import names
 from lakehouse_operator.planning.due import NewRun
-from lakehouse_operator.planning.ledger import Entry
+from lakehouse_operator.planning.ledger import FINAL, Entry
 from lakehouse_operator.planning.observed import BackfillObject, Observed
 from lakehouse_operator.planning.plan import Hold
 from lakehouse_operator.planning.schedule import days, instant
@@ -56,11 +58,12 @@ class BackfillDecision:
     cancel: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _Case:
     """One backfill with everything that its decision looks at. `was` is its status as it was seen."""
 
     name: str
+    uid: str
     spec: BackfillSpec
     was: BackfillStatus
     generation: int
@@ -68,11 +71,15 @@ class _Case:
     ledger: tuple[Entry, ...]
     definition: Definition
 
-    @property
-    def own(self) -> dict[tuple[str, str], Entry]:
-        """The backfill's own runs, by stage and first day."""
+    @cached_property
+    def own(self) -> Mapping[str, Entry]:
+        """The backfill's own runs, by name. The runs of one that had its name before are another's."""
         mine = (entry for entry in self.ledger if entry.backfill == self.name and entry.days)
-        return {(entry.stage, entry.days[0]): entry for entry in mine if entry.days}
+        return {each.name: each for each in mine if each.days and each.name == self.run(each.stage, *each.days)}
+
+    def run(self, stage: str, first: str, last: str) -> str:
+        """The name of its run of a stage over these days."""
+        return names.days_run(self.seen.pipeline.name, stage, first, last, self.uid)
 
 
 def is_going_on(backfill: BackfillObject) -> bool:
@@ -89,6 +96,7 @@ def decide_backfill(
         return BackfillDecision(status=was)
     case = _Case(
         name=backfill.name,
+        uid=backfill.uid,
         spec=BackfillSpec.from_raw(dict(backfill.spec)),
         was=was,
         generation=backfill.generation,
@@ -121,11 +129,13 @@ def _plan(case: _Case) -> tuple[BackfillInterval, ...]:
 
 def _interval(case: _Case, stage: BackfillStage, first: str, last: str) -> BackfillInterval:
     known = next((i for i in case.was.intervals if (i.stage, i.first) == (stage, first)), None)
-    run = case.own.get((stage, first))
+    run = case.own.get(case.run(stage, first, last))
     was = known.was if known else _before(case, stage, first, last)
     if run is not None:
         state: State = "Running" if run.phase == "Pending" else run.phase
         return BackfillInterval(stage=stage, first=first, last=last, state=state, run=run.name, was=was)
+    if known and known.run and known.state in FINAL:
+        return known  # the run is forgotten or deleted, its outcome is not
     wanted = {"all": True, "failed": was != "Succeeded", "none": was == "Missing"}[case.spec.reprocess]
     waiting: State = "Waiting" if case.spec.approved else "Planned"
     return BackfillInterval(stage=stage, first=first, last=last, state=waiting if wanted else "Skipped", was=was)
@@ -135,7 +145,7 @@ def _before(
     case: _Case, stage: BackfillStage, first: str, last: str
 ) -> Literal["Missing", "Succeeded", "Failed", "Outdated"]:
     """What was known of these days when the list was first made; it is kept, so that the list stays as approved."""
-    outcomes = [e for e in case.ledger if e.stage == stage and e.backfill != case.name and _covers(e, first, last)]
+    outcomes = [e for e in case.ledger if e.stage == stage and e.name not in case.own and _covers(e, first, last)]
     if not outcomes:
         return "Missing"
     if outcomes[-1].phase == "Failed":
@@ -168,8 +178,8 @@ def _run(case: _Case, plan: tuple[BackfillInterval, ...]) -> BackfillDecision:
     running = [interval for interval in plan if interval.state == "Running"]
     waiting = [interval for interval in plan if interval.state == "Waiting"]
     if failed and not running:
-        names = ", ".join(interval.run or interval.first for interval in failed[:10])
-        message = f"did not succeed: {names}; mend the cause and create a new backfill with reprocess: failed"
+        runs = ", ".join(interval.run or interval.first for interval in failed[:10])
+        message = f"did not succeed: {runs}; mend the cause and create a new backfill with reprocess: failed"
         return BackfillDecision(status=_ended(case, "Failed", plan, message))
     if not waiting and not running:
         return BackfillDecision(status=_ended(case, "Succeeded", plan, None))
@@ -187,7 +197,7 @@ def _run(case: _Case, plan: tuple[BackfillInterval, ...]) -> BackfillDecision:
 def _in_flight(case: _Case, stage: str) -> Hold | None:
     if stage != "maintenance" and stage not in case.spec.stages:
         return None
-    others = [e.name for e in case.ledger if e.stage == stage and not e.final and e.backfill != case.name]
+    others = [e.name for e in case.ledger if e.stage == stage and not e.final and e.name not in case.own]
     return Hold(reason="RunInFlight", message=f"waits for {others[0]}, which has not ended yet") if others else None
 
 
@@ -219,6 +229,7 @@ def _definition(case: _Case) -> str:
 
 def _new_run(case: _Case, interval: BackfillInterval, pinned: str | None) -> NewRun:
     return NewRun(
+        name=case.run(interval.stage, interval.first, interval.last),
         stage=interval.stage,
         interval=None,
         days=(interval.first, interval.last),

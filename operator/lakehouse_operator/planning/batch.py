@@ -418,8 +418,8 @@ def _days(run: NewRun) -> dict[str, Any] | None:
 
 
 def _name(pipeline: ValidPipeline, run: NewRun, known: tuple[ledger.Entry, ...]) -> str:
-    if run.days and run.backfill:
-        return names.days_run(pipeline.name, run.stage, *run.days, run.backfill)
+    if run.name:
+        return run.name
     if run.interval is None:
         raise ValueError("a run is for an interval or for the days of a backfill")
     before = any(entry.stage == run.stage and entry.interval == run.interval for entry in known)

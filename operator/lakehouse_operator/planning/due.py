@@ -59,8 +59,9 @@ class StagePolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewRun:
-    """A run that is to be created."""
+    """A run that is to be created. One of a backfill brings its name."""
 
+    name: str | None = None
     stage: Stage
     interval: Interval | None
     days: tuple[str, str] | None

@@ -70,7 +70,10 @@ def interval_run(pipeline: str, stage: str, start: str, revision: str | None = N
 
 
 def days_run(pipeline: str, stage: str, first: str, last: str, backfill: str) -> str:
-    """The run of a backfill over the days from `first` to `last` (`2026-01-31`)."""
+    """The run of a backfill over the days from `first` to `last` (`2026-01-31`); `backfill` is its UID.
+
+    A backfill that is created again under its name has runs of its own.
+    """
     until = "" if first == last else f"-{_compact(last)}"
     return _fitted(pipeline, f"-{stage}-{_compact(first)}{until}-{digest(backfill, 6)}", RUN_LIMIT)
 
