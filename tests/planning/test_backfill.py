@@ -175,6 +175,25 @@ def test_reprocess_failed_takes_failed_missing_and_outdated_days() -> None:
     assert [i.state for i in decision.status.intervals] == ["Planned", "Skipped", "Planned", "Planned"]
 
 
+def test_what_was_known_of_a_day_is_its_latest_outcome_whichever_run_it_was_of() -> None:
+    hourly = run(at("03-01 01:00"), "Succeeded")
+    asked = backfill(approved=True, stages=["silver"], range={"first": "2026-03-01", "last": "2026-03-01"})
+    (one,) = decide(asked).start
+    again = replace(backfill(reprocess="failed", stages=["silver"]), uid="another")
+    assert states(decide(again, hourly, of(one, "Failed")))[0] == "silver 01 Planned"
+    later = replace(hourly, status={"phase": "Succeeded", "finishedAt": "2026-03-10T09:11:00Z"})
+    assert states(decide(again, later, of(one, "Failed")))[0] == "silver 01 Skipped"
+    assert states(decide(again, hourly, of(one, "Cancelled")))[0] == "silver 01 Skipped", "it has computed nothing"
+
+
+def test_one_that_failed_says_which_days_are_left() -> None:
+    asked = backfill(approved=True, stages=["silver"])
+    (one,) = decide(asked).start
+    (two,) = decide(asked, of(one, "Succeeded")).start
+    message = str(decide(asked, of(one, "Succeeded"), of(two, "Failed")).status.message)
+    assert message.endswith("create a new backfill of what is left, 2026-03-02 to 2026-03-03")
+
+
 def test_the_list_stays_as_it_was_approved_whatever_runs_come_later() -> None:
     asked = backfill(reprocess="none", stages=["silver"])
     proposed = decide(asked)

@@ -145,7 +145,8 @@ def _before(
     case: _Case, stage: BackfillStage, first: str, last: str
 ) -> Literal["Missing", "Succeeded", "Failed", "Outdated"]:
     """What was known of these days when the list was first made; it is kept, so that the list stays as approved."""
-    outcomes = [e for e in case.ledger if e.stage == stage and e.name not in case.own and _covers(e, first, last)]
+    others = (entry for entry in case.ledger if entry.stage == stage and entry.name not in case.own)
+    outcomes = [each for each in others if each.phase in ("Succeeded", "Failed") and _covers(each, first, last)]
     if not outcomes:
         return "Missing"
     if outcomes[-1].phase == "Failed":
@@ -179,7 +180,11 @@ def _run(case: _Case, plan: tuple[BackfillInterval, ...]) -> BackfillDecision:
     waiting = [interval for interval in plan if interval.state == "Waiting"]
     if failed and not running:
         runs = ", ".join(interval.run or interval.first for interval in failed[:10])
-        message = f"did not succeed: {runs}; mend the cause and create a new backfill with reprocess: failed"
+        left = [day for each in plan if each.state not in _DONE for day in (each.first, each.last)]
+        message = (
+            f"did not succeed: {runs}; mend the cause and create a new backfill of what is left, "
+            f"{min(left)} to {max(left)}"
+        )
         return BackfillDecision(status=_ended(case, "Failed", plan, message))
     if not waiting and not running:
         return BackfillDecision(status=_ended(case, "Succeeded", plan, None))

@@ -329,7 +329,7 @@ def _stage(
     ]
     started = [_create(pipeline, run, definition, known) for run in decision.start]
     own = BatchDecision(
-        started=tuple(_entry(pipeline, run, known) for run in decision.start),
+        started=tuple(_entry(pipeline, run, known, seen.now) for run in decision.start),
         actions=(*started, *forgotten),
         layers={stage: decision.layer},
         holds={stage: decision.hold} if decision.hold else {},
@@ -388,12 +388,13 @@ def _create(pipeline: ValidPipeline, run: NewRun, definition: str, known: tuple[
     return CreateOnce(manifest, f"{run.stage} run, started because: {run.because}")
 
 
-def _entry(pipeline: ValidPipeline, run: NewRun, known: tuple[ledger.Entry, ...]) -> ledger.Entry:
+def _entry(pipeline: ValidPipeline, run: NewRun, known: tuple[ledger.Entry, ...], now: datetime) -> ledger.Entry:
     """A run that is being created, as the ledger will have it."""
     return ledger.Entry(
         name=_name(pipeline, run, known),
         stage=run.stage,
         phase="Pending",
+        at=now,
         revision=run.revision,
         reason=run.reason,
         interval=run.interval,
@@ -448,7 +449,7 @@ def _backfills(
                 ),
             )
         )
-        known = (*known, *(_entry(pipeline, run, known) for run in decision.start))
+        known = (*known, *(_entry(pipeline, run, known, seen.now) for run in decision.start))
     return _joined(parts)
 
 

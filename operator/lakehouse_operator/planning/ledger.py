@@ -21,11 +21,15 @@ FINAL: frozenset[RunPhase] = frozenset({"Succeeded", "Failed", "Skipped", "Cance
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One run as the ledger has it. `upto` is the source snapshot that it covered or is to cover."""
+    """One run as the ledger has it.
+
+    `at` is when it ended, or was created if it goes on. `upto` is the source snapshot that it covered or is to cover.
+    """
 
     name: str
     stage: Stage
     phase: RunPhase
+    at: datetime
     revision: str
     reason: str
     interval: Interval | None = None
@@ -41,15 +45,11 @@ class Entry:
 
 
 def entries(seen: Observed) -> tuple[Entry, ...]:
-    """Every run that is known, by LakehouseRun or by commit, the oldest first."""
+    """Every run that is known, by LakehouseRun or by commit, the one that ended first before the others."""
     objects = {run.name: _from_object(run) for run in seen.runs}
     tables = seen.observation.tables or {}
     lost = {entry.name: entry for entry in _from_commits(tables.values()) if entry.name not in objects}
-    return tuple(sorted((*objects.values(), *lost.values()), key=_age))
-
-
-def _age(entry: Entry) -> tuple[str, str]:
-    return (str(entry.interval or entry.days or ""), entry.name)
+    return tuple(sorted((*objects.values(), *lost.values()), key=lambda entry: (entry.at, entry.name)))
 
 
 def _from_object(run: RunObject) -> Entry:
@@ -60,6 +60,7 @@ def _from_object(run: RunObject) -> Entry:
         name=run.name,
         stage=spec["stage"],
         phase=status.get("phase", "Pending"),
+        at=parse_instant(status["finishedAt"]) if "finishedAt" in status else run.created_at,
         revision=spec.get("revision") or status.get("revision", ""),
         reason=spec.get("reason", "manual"),
         interval=_interval(spec.get("dataInterval")),
@@ -86,6 +87,7 @@ def _from_commits(tables: Iterable[TableView]) -> Iterable[Entry]:
                 name=run,
                 stage="silver" if stage == "silver" else "gold",
                 phase="Succeeded",
+                at=commit.committed_at,
                 revision=commit.properties.get(commits.REVISION, ""),
                 reason="schedule",
                 interval=Interval(parse_instant(start), parse_instant(end)),
@@ -99,9 +101,9 @@ def _upto(properties: Mapping[str, str]) -> int | None:
 
 
 def scheduled(ledger: Iterable[Entry], stage: Stage) -> tuple[Entry, ...]:
-    """The stage's entries that are for an interval, in the order of their ends."""
-    own = [(entry.interval, entry.name, entry) for entry in ledger if entry.stage == stage and entry.interval]
-    return tuple(entry for _, _, entry in sorted(own, key=lambda item: (item[0].end, item[1])))
+    """The stage's entries that are for an interval, in the order of their ends, and of one end as the ledger has them."""
+    own = [(entry.interval.end, entry) for entry in ledger if entry.stage == stage and entry.interval]
+    return tuple(entry for _, entry in sorted(own, key=lambda item: item[0]))
 
 
 def through(ledger: Iterable[Entry], stage: Stage) -> datetime | None:
