@@ -169,6 +169,7 @@ def test_days_are_run_by_hand_the_last_one_is_the_first_one_if_none_is_given(pla
         (["--stage", "bronze"], 'spec.stage: must be one of silver, gold, maintenance, not "bronze"'),
         (["--stage", "silver", "--from", "2026-02-01", "--to", "2026-01-31"], "first must not lie after last"),
         (["--stage", "maintenance", "--from", "2026-02-01"], "days belong to stage silver or gold"),
+        (["--stage", "maintenance"], f"{NAME} has no maintenance: spec.maintenance is not set"),
     ],
 )
 def test_a_run_that_can_not_be_is_refused_with_its_field(place: Place, options: list[str], sentence: str) -> None:

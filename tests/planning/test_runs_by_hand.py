@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from lakehouse_operator.planning.batch import BatchDecision
+from lakehouse_operator.planning.batch import BatchDecision, decide
 from lakehouse_operator.planning.observed import RunObject
-from lakehouse_operator.planning.plan import CreateOnce, Hold
+from lakehouse_operator.planning.plan import CreateOnce, Delete, Hold
+from planning import examples
 from planning.batch_builders import at
 from planning.test_batch_life import START, World
 
@@ -75,6 +76,29 @@ def test_while_bronze_is_rewound_it_waits_and_while_all_is_suspended_it_does_not
     assert reason(world, run) == "Rewinding"
     world.paused = Hold(reason="Suspended", message="spec.suspend is true")
     assert begun(world.round()) == [run.name]
+
+
+@pytest.mark.parametrize("revision", [{}, {"revision": "0123456789ab"}])
+def test_one_of_a_stage_that_the_pipeline_lacks_is_cancelled_with_a_sentence(revision: dict[str, str]) -> None:
+    world = World("all", "Forbid", bronze_goes_on=False)
+    run = by_hand(world, "maintenance", **revision)
+    decision = world.round()
+    ended = dict(world.runs[run.name].status)
+    assert begun(decision) == []
+    assert (ended["phase"], ended["conditions"][0]["status"]) == ("Cancelled", "False")
+    assert ended["conditions"][0]["message"] == "cancelled, because the pipeline has no maintenance"
+    assert [told.reason for told in decision.news] == ["RunCancelled"]
+    assert world.round().news == ()
+    assert world.runs[run.name].status == ended
+
+
+def test_a_run_ends_with_its_stage_and_its_attempt_is_stopped() -> None:
+    world = busy("gold")
+    world.round()
+    without = examples.valid("roman-numerals", spec__gold=..., spec__silver=...)
+    decision = decide(without, world.see(), definition="d", paused=None, definitions={"d": world.pipeline})
+    assert [status.status["phase"] for status in decision.statuses] == ["Cancelled"]
+    assert [action.name for action in decision.actions if isinstance(action, Delete)] == list(world.applications)
 
 
 def test_of_two_the_first_goes_first() -> None:

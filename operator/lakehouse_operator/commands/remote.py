@@ -198,9 +198,10 @@ def runs(
         told, interval = run.get("status", {}), run["spec"].get("dataInterval") or run["spec"].get("days") or {}
         attempts = told.get("attempts", [])
         last = attempts[-1] if attempts else {}
+        message = next((each["message"] for each in told.get("conditions", []) if each["type"] == "Succeeded"), None)
         span = " - ".join(str(value) for value in interval.values())
         named = (run["metadata"]["name"], run["spec"]["stage"], span)
-        rows.append((*named, told.get("phase"), len(attempts), last.get("failureClass"), last.get("message")))
+        rows.append((*named, told.get("phase"), len(attempts), last.get("failureClass"), message))
     show_table(("NAME", "STAGE", "INTERVAL", "PHASE", "ATTEMPTS", "CLASS", "MESSAGE"), rows)
 
 
@@ -224,8 +225,7 @@ def run(
     _refuse_problems(validate_run(asked))
 
     async def work(cluster: Cluster) -> str:
-        await cluster.read(LAKEHOUSE_PIPELINE, namespace, name)
-        return await _create(cluster, asked)
+        return await _create_run(cluster, asked)
 
     _created(with_cluster(Where(kubeconfig, context, world), work), namespace, output)
 
@@ -244,6 +244,15 @@ def _say(output: Output, text: str, kind: Kind, namespace: str, name: str) -> No
 
 def _say_asked(output: Output, namespace: str, name: str) -> None:
     _say(output, f"asked for; see: lakehouse status {name} -n {namespace}", LAKEHOUSE_PIPELINE, namespace, name)
+
+
+async def _create_run(cluster: Cluster, asked: dict[str, Any]) -> str:
+    """Create a run of a stage that its pipeline has."""
+    name, stage = asked["spec"]["pipelineRef"]["name"], asked["spec"]["stage"]
+    pipeline = await cluster.read(LAKEHOUSE_PIPELINE, asked["metadata"]["namespace"], name)
+    if pipeline["spec"].get(stage) is None:
+        raise Refused(f"{name} has no {stage}: spec.{stage} is not set")
+    return await _create(cluster, asked)
 
 
 async def _create(cluster: Cluster, asked: dict[str, Any]) -> str:
@@ -284,7 +293,8 @@ def retry(
         spec = {key: value for key, value in old["spec"].items() if key not in ("revision", "definition", "backfill")}
         pipeline = spec["pipelineRef"]["name"]
         name = names.manual_run(pipeline, spec["stage"], _token())
-        return await _create(cluster, _object(LAKEHOUSE_RUN, namespace, name, {**spec, "reason": "manual"}, pipeline))
+        again = _object(LAKEHOUSE_RUN, namespace, name, {**spec, "reason": "manual"}, pipeline)
+        return await _create_run(cluster, again)
 
     _created(with_cluster(Where(kubeconfig, context, world), work), namespace, output)
 

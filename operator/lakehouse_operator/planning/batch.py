@@ -70,8 +70,6 @@ def decide(
         paused: Why no run may start at all, if so. Runs that are under way go on.
         definitions: Earlier accepted specs, by ConfigMap; a retry works with the one that its run is pinned to.
     """
-    if not pipeline.stages:
-        return BatchDecision()
     parts = [_advance(pipeline, seen, run, definitions, paused) for run in seen.runs if not run.deleting]
     seen = _with_statuses(seen, parts)
     known = ledger.entries(seen)
@@ -137,12 +135,15 @@ def _advance(
     definitions: Mapping[str, ValidPipeline],
     paused: Hold | None,
 ) -> BatchDecision:
+    if run.status.get("phase") in ledger.FINAL:  # what its tables' commits say may be seen later
+        told = _with_results(read(run.status), run.name, seen)
+        return BatchDecision(statuses=(StatusOf("LakehouseRun", run.name, told.to_raw()),))
     if run.spec["stage"] not in pipeline.stages:
-        return BatchDecision()
+        return _cancel(seen, run, pipeline, f"the pipeline has no {run.spec['stage']}")
     pinned = definitions.get(run.spec.get("definition", ""), pipeline)
     pinned = pinned if run.spec["stage"] in pinned.stages else pipeline
     hold = _cannot_go_on(seen) or _cannot_begin(seen, run, paused)
-    if hold is not None and run.status.get("phase") not in ledger.FINAL:
+    if hold is not None:
         troubles = {run.spec["stage"]: hold} if hold.stalled else {}
         status = _run_status(run, Step(status=read(run.status)), pinned, seen, hold)
         return BatchDecision(statuses=(status,), troubles=troubles, recheck=hold.recheck)
@@ -200,8 +201,8 @@ def _collide(other: RunObject, run: RunObject) -> bool:
 
 
 def _outcome(run: RunObject, status: RunStatus) -> tuple[Announce, ...]:
-    """The event of a run that gets its outcome in this round. Once it has it there is no more to tell."""
-    if status.phase == run.status.get("phase") or status.phase not in ledger.FINAL:
+    """The event of a run that gets its outcome in this round."""
+    if status.phase not in ledger.FINAL:
         return ()
     if status.phase != "Failed":
         return (Announce("Normal", f"Run{status.phase}", f"{run.name}: {status.phase.lower()}"),)
@@ -228,7 +229,9 @@ def _begin(pipeline: ValidPipeline, run: RunObject, step: Step) -> tuple[Action,
 def _pinned_spec(pipeline: ValidPipeline, run: RunObject) -> RunSpec:
     """The run's spec; one that a person created without a revision works with the current one."""
     spec = RunSpec.from_raw(dict(run.spec))
-    return spec if spec.revision else spec.model_copy(update={"revision": job_settings.revision(pipeline, spec.stage)})
+    if spec.revision or spec.stage not in pipeline.stages:
+        return spec
+    return spec.model_copy(update={"revision": job_settings.revision(pipeline, spec.stage)})
 
 
 def _stop(application: Application | None, why: str) -> tuple[Action, ...]:
@@ -245,7 +248,7 @@ def _run_status(
         update={
             "observed_generation": 1,  # a run's spec never changes
             "started_because": because,
-            "revision": _pinned_spec(pipeline, run).revision,
+            "revision": _pinned_spec(pipeline, run).revision or step.status.revision,
             "conditions": (_succeeded(step.status, run, hold),),
         }
     )
@@ -355,8 +358,9 @@ def _cancel(seen: Observed, run: RunObject, pipeline: ValidPipeline, why: str) -
     attempts = tuple(each for each in seen.applications if each.run == run.name)
     step = cancel(run, attempts, seen.now)
     told = Announce("Normal", "RunCancelled", f"{run.name}: cancelled, because {why}")
+    hold = Hold(reason="Cancelled", message=f"cancelled, because {why}")
     return BatchDecision(
-        statuses=(_run_status(run, step, pipeline, seen),), actions=_stop(step.stop, why), news=(told,)
+        statuses=(_run_status(run, step, pipeline, seen, hold),), actions=_stop(step.stop, why), news=(told,)
     )
 
 

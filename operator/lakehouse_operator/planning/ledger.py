@@ -101,7 +101,7 @@ def _upto(properties: Mapping[str, str]) -> int | None:
 
 
 def scheduled(ledger: Iterable[Entry], stage: Stage) -> tuple[Entry, ...]:
-    """The stage's entries that are for an interval, in the order of their ends, and of one end as the ledger has them."""
+    """The stage's entries that are for an interval, in the order of their ends; of one end, as in the ledger."""
     own = [(entry.interval.end, entry) for entry in ledger if entry.stage == stage and entry.interval]
     return tuple(entry for _, entry in sorted(own, key=lambda item: item[0]))
 

@@ -132,8 +132,6 @@ def _news(seen: Observed, accepted: Acceptance, step: Step) -> Iterator[Announce
 
 def _decide_batch(pipeline: ValidPipeline, seen: Observed, step: Step, judge: Judge) -> BatchDecision:
     """The batch half. The definition that new runs are pinned to is kept before any of them is created."""
-    if not pipeline.stages:
-        return BatchDecision()
     newest = definition_name(pipeline)
     decision = batch_rules.decide(
         pipeline,
@@ -142,7 +140,7 @@ def _decide_batch(pipeline: ValidPipeline, seen: Observed, step: Step, judge: Ju
         paused=_paused(step),
         definitions=_definitions(pipeline, seen, newest, judge),
     )
-    if newest in seen.config_maps or seen.pipeline.deleting_since is not None:
+    if not pipeline.stages or newest in seen.config_maps or seen.pipeline.deleting_since is not None:
         return decision
     kept = CreateOnce(build_definition_record(pipeline), "what new runs are pinned to")
     return replace(decision, actions=(kept, *decision.actions))
