@@ -231,6 +231,22 @@ def test_completed_through_stops_at_the_first_hole() -> None:
     assert completed_through(entries(seen(NOW, runs=holed)), "silver") == at("03-09 10:00")
 
 
+def test_an_interval_that_was_replaced_is_done_with_the_next_one() -> None:
+    replaced = run(at("03-09 10:00"), "Cancelled")
+    going_on = (*silver_day(10), replaced, run(at("03-09 11:00"), "Running"))
+    assert completed_through(entries(seen(NOW, runs=going_on)), "silver") == at("03-09 10:00")
+    whole = (*silver_day(10), replaced, *silver_day(24)[11:])
+    assert completed_through(entries(seen(NOW, runs=whole)), "silver") == at("03-10 00:00")
+    assert [new.because for new in gold(seen(at("03-10 01:30"), runs=whole, status=SINCE)).start] == ["SilverDone"]
+
+
+def test_another_definition_tries_no_interval_again_whose_rows_the_next_one_has_taken() -> None:
+    replaced = run(at("03-10 06:00"), "Cancelled", revision=OLDER)
+    followed = decide(seen(NOW, runs=(replaced, run(at("03-10 07:00"), "Succeeded", revision=OLDER))))
+    assert started(followed) == []
+    assert started(decide(seen(NOW, runs=(run(at("03-10 05:00"), "Succeeded"), replaced)))) == ["06:00"]
+
+
 # --- history
 
 

@@ -150,10 +150,15 @@ def _begin(case: _Case) -> datetime:
 
 
 def _next_interval(case: _Case) -> tuple[Interval | None, bool]:
-    """The interval to run next, and whether it failed before under another revision and is tried again under this."""
+    """The interval to run next, and whether it failed before under another revision and is tried again under this.
+
+    What was cancelled is tried again only if no interval follows whose run takes its rows.
+    """
     policy = case.policy
     for entry in case.scheduled if policy.interval else case.scheduled[-1:]:
         tried = [other for other in case.scheduled if other.interval == entry.interval]
+        if entry.interval != case.scheduled[-1].interval and all(other.phase == "Cancelled" for other in tried):
+            continue
         if all(other.phase in ("Failed", "Cancelled") and other.revision != policy.revision for other in tried):
             return entry.interval, True
     tick, begin = last_tick(policy.schedule, policy.time_zone, now=case.seen.now), _begin(case)

@@ -112,16 +112,20 @@ def through(ledger: Iterable[Entry], stage: Stage) -> datetime | None:
 
 
 def completed_through(ledger: Iterable[Entry], stage: Stage) -> datetime | None:
-    """Up to where every interval has succeeded, counted from the oldest one known; None before the first success."""
+    """Up to where every interval has succeeded, counted from the oldest one known; None before the first success.
+
+    What was cancelled is done with the interval after it, whose run takes its rows.
+    """
     reached: datetime | None = None
-    outcomes: dict[Interval, bool] = {}
+    phases: dict[Interval, set[RunPhase]] = {}
     for entry in scheduled(ledger, stage):
         if entry.interval:
-            outcomes[entry.interval] = outcomes.get(entry.interval, False) or entry.phase in ("Succeeded", "Skipped")
-    for interval, succeeded in sorted(outcomes.items()):
-        if not succeeded:
+            phases.setdefault(entry.interval, set()).add(entry.phase)
+    for interval in sorted(phases):
+        if phases[interval] & {"Succeeded", "Skipped"}:
+            reached = interval.end
+        elif phases[interval] != {"Cancelled"}:
             return reached
-        reached = interval.end
     return reached
 
 
