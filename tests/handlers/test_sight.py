@@ -142,6 +142,27 @@ async def test_a_catalog_that_fails_while_a_table_is_moved_is_told_by_the_kind_o
     assert caught.value.__suppress_context__
 
 
+@pytest.mark.parametrize("own", [False, True])
+async def test_the_tables_of_gold_are_looked_at_whoever_wrote_the_job(
+    own: bool, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = list[Look]()
+
+    def look_at(_: Observer, look: Look) -> Observation:
+        looks.append(look)
+        return Observation()
+
+    monkeypatch.setattr(Observer, "observe", look_at)
+    made = manifest(NAMESPACE, gold=True)
+    if own:
+        made["spec"]["gold"].pop("models")
+        made["spec"]["gold"]["job"] = {"entryPoint": "local:///gold.py", "writes": ["gold.pages"]}
+    await cluster.apply(made)
+    gathered = await gather(cluster, NAMESPACE, NAME, datetime(2026, 1, 1, tzinfo=UTC))
+    await Sight(cluster, ("*",)).observe(gathered.seen)
+    assert "gold.pages" in looks[0].tables
+
+
 # --- what never answers
 
 

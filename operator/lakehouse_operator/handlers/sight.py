@@ -25,7 +25,7 @@ from lakehouse_operator.planning.acceptance import accept
 from lakehouse_operator.planning.batch import wanted_boundaries
 from lakehouse_operator.planning.job_settings import bronze_settings
 from lakehouse_operator.planning.observed import Observation, Observed
-from lakehouse_operator.planning.pipeline import GoldModels, SilverTables, ValidPipeline
+from lakehouse_operator.planning.pipeline import SilverTables, ValidPipeline
 from lakehouse_operator.planning.validate import Judge, validate
 from lakehouse_operator.tables.move import MoveRefused, drop_tag, roll_back, tag_snapshot
 
@@ -178,7 +178,7 @@ def _look(pipeline: ValidPipeline, seen: Observed, values: dict[str, str], rest_
     settings: BronzeSettings = bronze_settings(pipeline)
     silver = pipeline.silver.writes if pipeline.silver else ()
     results = pipeline.silver.results if isinstance(pipeline.silver, SilverTables) else ()
-    gold = [model.name for model in pipeline.gold.models] if isinstance(pipeline.gold, GoldModels) else []
+    gold = pipeline.gold.writes if pipeline.gold else ()
     covered = [entry.upto for entry in ledger.scheduled(ledger.entries(seen), "silver") if entry.upto is not None]
     job = None
     if seen.stream is not None and seen.stream.job_id and seen.stream.job_state == "RUNNING":

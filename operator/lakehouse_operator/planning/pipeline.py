@@ -51,6 +51,11 @@ class GoldModels:
         spaces = sorted({split(model.name).namespace for model in self.models})
         return tuple(f"{space}.{name}" for space in spaces for name in (layout.REFRESHES_TABLE, layout.AUDITS_TABLE))
 
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The models' own tables."""
+        return tuple(model.name for model in self.models)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnJob:
