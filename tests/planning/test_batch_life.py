@@ -122,7 +122,12 @@ class World:
         decision = decide(
             self.pipeline, self.see(), definition=f"definition-{self.revision}", paused=self.paused, definitions={}
         )
-        left = count() if crash_after is None else iter([None] * crash_after)
+        self.apply(decision, None if crash_after is None else iter([None] * crash_after))
+        return decision
+
+    def apply(self, decision: BatchDecision, left: Iterator[Any] | None = None) -> None:
+        """Write the statuses and do the actions. `left` are the writes before the operator dies."""
+        left = left or count()
         layers = {name: layer.to_raw() for name, layer in decision.layers.items()}
         if layers != self.layers:
             self._write(left)
@@ -132,7 +137,13 @@ class World:
         for action in decision.actions:
             self._write(left)
             self._do(action)
-        return decision
+        self._no_attempt_outlives_its_outcome()
+
+    def _no_attempt_outlives_its_outcome(self) -> None:
+        for each in self.applications.values():
+            if each.state not in ("COMPLETED", "FAILED"):
+                attempt = self.runs[each.run].status["attempts"][each.attempt - 1]
+                assert attempt.get("outcome", "Running") == "Running", f"{each.name} goes on, but its attempt is over"
 
     def _write(self, left: Iterator[Any]) -> None:
         if next(left, Crash) is Crash:
@@ -324,7 +335,15 @@ class BatchLife(RuleBasedStateMachine):
         self.world.now += timedelta(minutes=minutes)
         self.world.round()
 
-    @rule(crash_after=st.integers(0, 5), then=st.integers(0, 2))
+    @rule()
+    def a_plan_is_applied_twice(self) -> None:
+        planned = self.world.round()
+        once = deepcopy(vars(self.world) | {"numbers": None})
+        self.world.apply(planned)
+        self.world.writes = once["writes"]
+        assert vars(self.world) | {"numbers": None} == once
+
+    @rule(crash_after=st.integers(0, 20), then=st.integers(0, 2))
     def the_operator_dies_in_a_round(self, crash_after: int, then: int) -> None:
         with suppress(Crash):
             self.world.round(crash_after)
@@ -399,13 +418,14 @@ class BatchLife(RuleBasedStateMachine):
         self.world.round()
 
     @precondition(lambda self: self.world.backfills)
-    @rule(which=st.integers(0, 20))
-    def somebody_cancels_a_backfill(self, which: int) -> None:
+    @rule(which=st.integers(0, 20), crash_after=st.none() | st.integers(0, 4))
+    def somebody_cancels_a_backfill(self, which: int, crash_after: int | None) -> None:
         names = sorted(self.world.backfills)
         name = names[which % len(names)]
         backfill = self.world.backfills[name]
         self.world.backfills[name] = replace(backfill, spec={**backfill.spec, "cancel": True}, generation=2)
-        self.world.round()
+        with suppress(Crash):
+            self.world.round(crash_after)
 
     # --- what must always be true -------------------------------------------------------------------------------------
 

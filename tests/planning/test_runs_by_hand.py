@@ -101,6 +101,18 @@ def test_a_run_ends_with_its_stage_and_its_attempt_is_stopped() -> None:
     assert [action.name for action in decision.actions if isinstance(action, Delete)] == list(world.applications)
 
 
+def test_an_attempt_that_was_not_stopped_when_its_run_was_cancelled_is_stopped_later() -> None:
+    world = busy("silver")
+    (run,) = world.runs
+    world.spark()
+    world.round()
+    status = world.runs[run].status
+    ended = {**status["attempts"][0], "outcome": "Cancelled"}
+    world.runs[run] = replace(world.runs[run], status={**status, "phase": "Cancelled", "attempts": [ended]})
+    world.round()
+    assert run not in {each.run for each in world.applications.values()}
+
+
 def test_of_two_the_first_goes_first() -> None:
     world = World("all", "Forbid")
     first, second = by_hand(world), by_hand(world)

@@ -23,7 +23,7 @@ from lakehouse_operator.planning.failure import RetryPolicy
 from lakehouse_operator.planning.observed import Application, Commit, Observed, RunObject
 from lakehouse_operator.planning.pipeline import BatchStageName, ValidPipeline
 from lakehouse_operator.planning.plan import Action, Announce, CreateOnce, Delete, Hold, StatusOf
-from lakehouse_operator.planning.runs import RunPolicy, Step, advance, cancel, read
+from lakehouse_operator.planning.runs import RunPolicy, Step, advance, cancel, left_running, read
 from lakehouse_operator.planning.schedule import instant
 from lakehouse_operator.planning.spark_manifest import build_spark_application
 
@@ -135,9 +135,11 @@ def _advance(
     definitions: Mapping[str, ValidPipeline],
     paused: Hold | None,
 ) -> BatchDecision:
+    attempts = tuple(each for each in seen.applications if each.run == run.name)
+    lost = tuple(stop for each in left_running(run, attempts) for stop in _stop(each, "its attempt is over"))
     if run.status.get("phase") in ledger.FINAL:  # what its tables' commits say may be seen later
         told = _with_results(read(run.status), run.name, seen)
-        return BatchDecision(statuses=(StatusOf("LakehouseRun", run.name, told.to_raw()),))
+        return BatchDecision(statuses=(StatusOf("LakehouseRun", run.name, told.to_raw()),), actions=lost)
     if run.spec["stage"] not in pipeline.stages:
         return _cancel(seen, run, pipeline, f"the pipeline has no {run.spec['stage']}")
     pinned = definitions.get(run.spec.get("definition", ""), pipeline)
@@ -147,11 +149,10 @@ def _advance(
         troubles = {run.spec["stage"]: hold} if hold.stalled else {}
         status = _run_status(run, Step(status=read(run.status)), pinned, seen, hold)
         return BatchDecision(statuses=(status,), troubles=troubles, recheck=hold.recheck)
-    attempts = tuple(each for each in seen.applications if each.run == run.name)
     step = advance(run, attempts, run_policy(pinned, run.spec["stage"]), seen.now)
     return BatchDecision(
         statuses=(_run_status(run, step, pinned, seen),),
-        actions=(*_stop(step.stop, "the attempt took too long"), *_begin(pinned, run, step)),
+        actions=(*lost, *_stop(step.stop, "the attempt took too long"), *_begin(pinned, run, step)),
         news=_outcome(run, step.status),
         recheck=step.recheck,
     )

@@ -74,6 +74,12 @@ def asks_why(run: RunObject, application: Application) -> bool:
     return (latest.get("application"), latest.get("outcome", "Running")) == (application.name, "Running")
 
 
+def left_running(run: RunObject, applications: tuple[Application, ...]) -> tuple[Application, ...]:
+    """The applications that go on though their attempt is over: what was to stop them was lost."""
+    over = {each.application for each in read(run.status).attempts if each.outcome != "Running"}
+    return tuple(each for each in applications if each.name in over and each.state not in (_SUCCEEDED, _FAILED))
+
+
 def read(raw: Mapping[str, Any]) -> RunStatus:
     """A run's status as it was seen; the empty status of a new run where there is none."""
     return RunStatus.from_raw(dict(raw)) if raw else RunStatus()
