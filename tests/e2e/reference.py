@@ -22,7 +22,7 @@ CONFINED = {
     "readOnlyRootFilesystem": True,
     "capabilities": {"drop": ["ALL"]},
 }
-OVER = ("Succeeded", "Failed", "Skipped", "Cancelled")
+OVER = ("Succeeded", "Failed", "Cancelled")
 
 
 def differences(name: str, images: Images) -> dict[str, Any]:

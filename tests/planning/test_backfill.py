@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from lakehouse_contract import commits
+from lakehouse_operator.api.backfill import BackfillStatus
 from lakehouse_operator.api.run import AuditLimits
 from lakehouse_operator.planning import batch
 from lakehouse_operator.planning.backfill import BackfillDecision, Definition, decide_backfill
@@ -33,6 +34,10 @@ def decide(asked: BackfillObject, *runs: RunObject, definition: Definition = DEF
 
 def states(decision: BackfillDecision) -> list[str]:
     return [f"{i.stage} {i.first[-2:]} {i.state}" for i in decision.status.intervals]
+
+
+def told(status: BackfillStatus) -> list[tuple[str, str]]:
+    return [(each.type, each.status) for each in status.conditions]
 
 
 def of(new: NewRun, phase: str) -> RunObject:
@@ -90,13 +95,15 @@ def test_before_it_is_approved_it_shows_what_it_would_compute_with() -> None:
 def test_its_conditions_say_the_same_as_its_phase_and_keep_their_time() -> None:
     asked = backfill(approved=True, stages=["silver"], range={"first": "2026-03-01", "last": "2026-03-01"})
     begun = decide(asked)
-    assert [(each.type, each.status) for each in begun.status.conditions] == [("Succeeded", "Unknown")]
+    assert told(begun.status) == [("Succeeded", "Unknown"), ("Reconciling", "True")]
     (one,) = begun.start
     world = replace(seen(NOW + timedelta(hours=1), runs=(of(one, "Running"),)), observation=BRONZE)
     later = decide_backfill(replace(asked, status=begun.status.to_raw()), world, entries(world), DEFINITION)
-    assert later.status.conditions[0].last_transition_time == begun.status.conditions[0].last_transition_time
-    failed = decide(asked, of(one, "Failed")).status
-    assert [(each.type, each.status) for each in failed.conditions] == [("Succeeded", "False"), ("Stalled", "True")]
+    times = [[each.last_transition_time for each in decision.status.conditions] for decision in (begun, later)]
+    assert times[0] == times[1]
+    assert told(decide(asked, of(one, "Failed")).status) == [("Succeeded", "False"), ("Stalled", "True")]
+    assert told(decide(asked, of(one, "Succeeded")).status) == [("Succeeded", "True")]
+    assert told(decide(backfill()).status) == [("Succeeded", "Unknown")], "the proposal is made"
 
 
 def test_newest_first() -> None:

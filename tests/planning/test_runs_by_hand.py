@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lakehouse_operator.planning.batch import BatchDecision, decide
-from lakehouse_operator.planning.observed import RunObject
+from lakehouse_operator.planning.observed import Capabilities, RunObject
 from lakehouse_operator.planning.plan import CreateOnce, Delete, Hold
 from planning import examples
 from planning.batch_builders import at
@@ -99,6 +99,37 @@ def test_a_run_ends_with_its_stage_and_its_attempt_is_stopped() -> None:
     decision = decide(without, world.see(), definition="d", paused=None, definitions={"d": world.pipeline})
     assert [status.status["phase"] for status in decision.statuses] == ["Cancelled"]
     assert [action.name for action in decision.actions if isinstance(action, Delete)] == list(world.applications)
+
+
+def test_a_run_is_reconciling_until_it_is_over_and_stalled_when_it_failed() -> None:
+    def told(name: str) -> list[tuple[str, str]]:
+        return [(each["type"], each["status"]) for each in world.runs[name].status["conditions"]]
+
+    world = World("all", "Forbid", bronze_goes_on=False)
+    well, badly = by_hand(world, "silver"), by_hand(world, "gold")
+    times = set[str]()
+    for _ in range(3):
+        world.now += timedelta(seconds=10)
+        world.round()
+        assert told(well.name) == told(badly.name) == [("Succeeded", "Unknown"), ("Reconciling", "True")]
+        times.add(world.runs[well.name].status["conditions"][1]["lastTransitionTime"])
+    assert len(times) == 1
+    world.spark()
+    world.spark(only="silver")
+    world.spark("bad data")
+    for _ in range(2):
+        world.round()
+        assert told(well.name) == [("Succeeded", "True")]
+        assert told(badly.name) == [("Succeeded", "False"), ("Stalled", "True")]
+
+
+def test_without_the_spark_operator_it_is_stalled() -> None:
+    world = World("all", "Forbid", bronze_goes_on=False)
+    by_hand(world)
+    missing = replace(world.see(), capabilities=Capabilities())
+    (status,) = decide(world.pipeline, missing, definition="d", paused=None, definitions={}).statuses
+    conditions = [(each["type"], each["reason"]) for each in status.status["conditions"]]
+    assert conditions == [("Succeeded", "SparkOperatorMissing"), ("Stalled", "SparkOperatorMissing")]
 
 
 def test_an_attempt_that_was_not_stopped_when_its_run_was_cancelled_is_stopped_later() -> None:

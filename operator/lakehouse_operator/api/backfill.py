@@ -120,7 +120,8 @@ class BackfillStatus(StatusPart):
     observed_generation: Annotated[int, Field(ge=0)] | None = None
     """The generation of the spec that this status speaks of."""
     conditions: Conditions = ()
-    """`Succeeded`, and `Stalled` where only a person can help."""
+    """`Succeeded`: Unknown until it is over; and, while true, `Reconciling` from its approval until then or `Stalled`
+    where only a person can help (kstatus)."""
     phase: Literal["Proposed", "Approved", "Running", "Succeeded", "Failed", "Cancelled"] = "Proposed"
     """The same in one word."""
     message: Message | None = None

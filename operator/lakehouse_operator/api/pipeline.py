@@ -479,7 +479,7 @@ class History(Part):
     succeeded: Annotated[int, Field(ge=1, le=1000)] = 48
     """How many that succeeded."""
     failed: Annotated[int, Field(ge=1, le=1000)] = 24
-    """How many that failed, were skipped or cancelled."""
+    """How many that failed or were cancelled."""
 
 
 class OwnJob(Part):

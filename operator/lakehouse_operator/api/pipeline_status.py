@@ -30,7 +30,7 @@ StreamState = Literal[
 PointTrigger = Literal["upgrade", "suspend", "manual", "schedule", "deletion", "rewind", "recovery"]
 """What a point was taken for. `recovery`: the last checkpoint of a job that failed, or a savepoint by another hand."""
 
-RunPhase = Literal["Pending", "Running", "Succeeded", "Failed", "Skipped", "Cancelled"]
+RunPhase = Literal["Pending", "Running", "Succeeded", "Failed", "Cancelled"]
 
 
 class UpgradeProgress(StatusPart):
@@ -138,7 +138,7 @@ class BatchLayer(StatusPart):
     since: Instant | None = None
     """When the operator first saw the stage; its first interval is the one that holds this instant."""
     completed_through: Instant | None = None
-    """All intervals that end at or before this instant have succeeded or were skipped."""
+    """All intervals that end at or before this instant have succeeded or were replaced."""
     revision: Revision | None = None
     """The revision of the definition that new runs work with."""
     last_run: LastRun | None = None

@@ -199,7 +199,8 @@ class RunStatus(StatusPart):
     observed_generation: Annotated[int, Field(ge=0)] | None = None
     """The generation of the spec that this status speaks of."""
     conditions: Conditions = ()
-    """`Succeeded`: Unknown until the run is over; and `Stalled` where only a person can help."""
+    """`Succeeded`: Unknown until the run is over; and, while true, `Reconciling` until then or `Stalled` where only a
+    person can help (kstatus)."""
     phase: RunPhase = "Pending"
     """The same in one word."""
     started_because: Literal["DataComplete", "SilverDone", "Deadline", "Clock", "Asked"] | None = None

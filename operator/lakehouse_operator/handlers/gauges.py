@@ -15,7 +15,7 @@ from lakehouse_operator.planning.schedule import parse_instant
 Series: TypeAlias = tuple[Gauge, tuple[str, ...]]
 """A gauge and the values of its labels."""
 
-_OUTCOMES = ("Succeeded", "Failed", "Skipped", "Cancelled")
+_OUTCOMES = ("Succeeded", "Failed", "Cancelled")
 _STAGES = ("silver", "gold", "maintenance")
 _told: dict[Key, frozenset[Series]] = {}
 """The series of each pipeline, to take back those that are not told again."""

@@ -277,11 +277,16 @@ def _status(
 
 
 def _conditions(case: _Case, phase: str, message: str | None) -> tuple[Condition, ...]:
-    """`Succeeded`, and `Stalled` where only a person can help. The time of one moves only when its status flips."""
+    """`Succeeded`, and `Reconciling` or `Stalled`, which say the same to kstatus while they are true.
+
+    A proposal is all that was asked for: it stands until somebody approves it. The time of a condition moves only when
+    its status flips.
+    """
     outcomes: dict[str, Truth] = {"Succeeded": "True", "Failed": "False", "Cancelled": "False"}
     truths: dict[str, Truth] = {"Succeeded": outcomes.get(phase, "Unknown")}
-    if phase == "Failed":
-        truths["Stalled"] = "True"
+    besides = {"Approved": "Reconciling", "Running": "Reconciling", "Failed": "Stalled"}
+    if phase in besides:
+        truths[besides[phase]] = "True"
     before = {(each.type, each.status): each.last_transition_time for each in case.was.conditions}
     return tuple(
         Condition(

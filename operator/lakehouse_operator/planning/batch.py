@@ -250,7 +250,7 @@ def _run_status(
             "observed_generation": 1,  # a run's spec never changes
             "started_because": because,
             "revision": _pinned_spec(pipeline, run).revision or step.status.revision,
-            "conditions": (_succeeded(step.status, run, hold),),
+            "conditions": _conditions(step.status, run, hold, seen.now),
         }
     )
     return StatusOf("LakehouseRun", run.name, status.to_raw())
@@ -289,6 +289,17 @@ def _quality(written: Iterable[tuple[str, Commit]]) -> Quality | None:
 
 def _is_of(commit: Commit, run: str) -> bool:
     return commit.properties.get(commits.RUN) == run
+
+
+def _conditions(status: RunStatus, run: RunObject, hold: Hold | None, now: datetime) -> tuple[Condition, ...]:
+    """`Succeeded`, and `Reconciling` or `Stalled`, which say the same to kstatus while they are true."""
+    succeeded = _succeeded(status, run, hold)
+    if status.phase in ("Succeeded", "Cancelled"):
+        return (succeeded,)
+    kind = "Stalled" if status.phase == "Failed" or (hold is not None and hold.stalled) else "Reconciling"
+    since = next((each.last_transition_time for each in read(run.status).conditions if each.type == kind), instant(now))
+    besides = {"type": kind, "status": "True", "last_transition_time": since}
+    return (succeeded, succeeded.model_copy(update=besides))
 
 
 def _succeeded(status: RunStatus, run: RunObject, hold: Hold | None) -> Condition:

@@ -352,7 +352,7 @@ def forgettable(policy: StagePolicy, seen: Observed) -> tuple[RunObject, ...]:
     """
     own = sorted((run for run in seen.runs if run.spec["stage"] == policy.stage), key=lambda run: run.created_at)
     newest = max(own, key=lambda run: str(run.spec.get("dataInterval", {}).get("end", "")), default=None)
-    limits = {("Succeeded",): policy.keep_succeeded, ("Failed", "Skipped", "Cancelled"): policy.keep_failed}
+    limits = {("Succeeded",): policy.keep_succeeded, ("Failed", "Cancelled"): policy.keep_failed}
     groups = ([run for run in own if run.status.get("phase") in phases] for phases in limits)
     beyond = (group[: max(len(group) - limit, 0)] for group, limit in zip(groups, limits.values(), strict=True))
     return tuple(run for run in chain.from_iterable(beyond) if run is not newest and not run.deleting)

@@ -16,7 +16,7 @@ from lakehouse_operator.api.run import Stage
 from lakehouse_operator.planning.observed import Observed, RunObject, TableView
 from lakehouse_operator.planning.schedule import Interval, parse_instant
 
-FINAL: frozenset[RunPhase] = frozenset({"Succeeded", "Failed", "Skipped", "Cancelled"})
+FINAL: frozenset[RunPhase] = frozenset({"Succeeded", "Failed", "Cancelled"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +122,7 @@ def completed_through(ledger: Iterable[Entry], stage: Stage) -> datetime | None:
         if entry.interval:
             phases.setdefault(entry.interval, set()).add(entry.phase)
     for interval in sorted(phases):
-        if phases[interval] & {"Succeeded", "Skipped"}:
+        if "Succeeded" in phases[interval]:
             reached = interval.end
         elif phases[interval] != {"Cancelled"}:
             return reached
@@ -136,6 +136,6 @@ def failed_before(ledger: Iterable[Entry], stage: Stage, end: datetime) -> Entry
     for entry in scheduled(ledger, stage):
         if entry.interval and entry.interval.start < end and entry.phase == "Failed":
             failed[entry.interval] = entry
-        elif entry.interval and entry.phase in ("Succeeded", "Skipped"):
+        elif entry.interval and entry.phase == "Succeeded":
             done.add(entry.interval)
     return next((failed[interval] for interval in sorted(failed.keys() - done)), None)
