@@ -73,6 +73,17 @@ def test_it_is_due_at_each_tick_of_its_own_schedule() -> None:
     ]
 
 
+def test_each_layer_says_with_which_image_and_revision_new_runs_work() -> None:
+    layers = decided(world(NIGHT), image="tidy:1").layers
+    valid = pipeline(image="tidy:1")
+    assert {stage: layer.image for stage, layer in layers.items()} == {
+        "silver": valid.image("silver"),
+        "gold": valid.image("silver"),
+        "maintenance": "tidy:1",
+    }
+    assert all(layer.revision == job_settings.revision(valid, stage) for stage, layer in layers.items())
+
+
 def test_one_run_makes_up_for_all_that_were_missed() -> None:
     late = world(at("03-14 10:00"), done(at("03-08 03:00")))
     assert started(decided(late)) == ["03-09T03:00 03-14T03:00"]

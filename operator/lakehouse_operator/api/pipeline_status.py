@@ -141,6 +141,8 @@ class BatchLayer(StatusPart):
     """All intervals that end at or before this instant have succeeded or were replaced."""
     revision: Revision | None = None
     """The revision of the definition that new runs work with."""
+    image: Annotated[str, Field(max_length=512)] | None = None
+    """The image that new runs work with."""
     last_run: LastRun | None = None
     """The newest run."""
     next_run: Instant | None = None

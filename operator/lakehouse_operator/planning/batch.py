@@ -346,7 +346,7 @@ def _stage(
     own = BatchDecision(
         started=tuple(_entry(pipeline, run, known, seen.now) for run in decision.start),
         actions=(*started, *forgotten),
-        layers={stage: decision.layer},
+        layers={stage: decision.layer.model_copy(update={"image": pipeline.image(stage)})},
         holds={stage: decision.hold} if decision.hold else {},
         troubles={stage: decision.failed} if decision.failed and seen.capabilities.spark_applications else {},
         recheck=decision.recheck,
