@@ -148,5 +148,40 @@ def test_lost_dead_letters_are_told_until_a_person_knows_and_again_when_more_are
     made.annotations[ACCEPT_LOSS_ANNOTATION] = "1"
     assert told(made, "DeadLettersComplete")[:2] == ("True", "Complete")
     made.lost_transactions = 3
-    assert told(made, "DeadLettersComplete")[1] == "TransactionsLost"
+    status, reason, message = told(made, "DeadLettersComplete")
+    assert (status, reason) == ("False", "TransactionsLost")
+    assert "could not commit 1 transactions" in message
     assert reasons(made).count("DeadLettersLost") == 2
+
+
+def test_as_many_lost_dead_letters_as_were_accepted_are_told_when_the_job_was_started_again_in_place() -> None:
+    made = at_rest()
+    made.lost_transactions = 2
+    told(made, "DeadLettersComplete")
+    made.annotations[ACCEPT_LOSS_ANNOTATION] = "1"
+    assert told(made, "DeadLettersComplete")[:2] == ("True", "Complete")
+    job = made.child.job_id if made.child else None
+    made.fail_job()  # Flink counts from 0 again
+    made.flink_operator()
+    until(made, "Running")
+    assert made.child is not None
+    assert made.child.job_id == job
+    assert told(made, "DeadLettersComplete")[:2] == ("True", "Complete")
+
+    made.lost_transactions = 2
+    assert told(made, "DeadLettersComplete")[:2] == ("False", "TransactionsLost")
+    assert reasons(made).count("DeadLettersLost") == 2
+    writes = made.writes
+    made.reconcile()
+    assert made.writes == writes
+
+
+def test_what_several_attempts_of_a_job_have_lost_is_told_together() -> None:
+    made = at_rest()
+    made.lost_transactions = 2
+    told(made, "DeadLettersComplete")
+    made.fail_job()
+    until(made, "Running")
+    made.lost_transactions = 1
+    assert "could not commit 3 transactions" in told(made, "DeadLettersComplete")[2]
+    assert reasons(made).count("DeadLettersLost") == 1

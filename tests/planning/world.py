@@ -262,6 +262,7 @@ class World:
                 completed_checkpoints=job.completed,
                 failed_checkpoints=job.failed_checkpoints,
                 lost_transactions=self.lost_transactions,
+                counter=f"{job.id}, attempt {job.restarts}" if self.lost_transactions else "",
             )
             if job
             else None,
@@ -479,6 +480,7 @@ class World:
         if job is None or job.state != "RUNNING":
             return
         job.restarts += 1
+        self.lost_transactions = 0
         job.state = "FAILED" if for_good else "RESTARTING"
         if for_good:
             self._after_terminal(job)

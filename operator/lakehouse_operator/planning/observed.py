@@ -198,13 +198,16 @@ class PartitionProgress:
 class JobHealth:
     """What Flink's REST API says about the job since it was started.
 
-    `lost_transactions` counts the transactions with dead letters that it gave up committing.
+    `lost_transactions` counts the transactions with dead letters that it gave up committing. The count begins anew with
+    each attempt, also where the job keeps its id: `counter` tells one count from another. It is empty where there is
+    none.
     """
 
     restarts: int
     completed_checkpoints: int
     failed_checkpoints: int
     lost_transactions: int = 0
+    counter: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -158,11 +158,17 @@ class Gap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LostLetters:
-    """Transactions with dead letters that the job `job_id` could not commit. `accepted`: a person knows of them."""
+    """Transactions with dead letters that the stream could not commit, and that nobody has accepted before.
+
+    `counted` is what the counter `counter` of the job `job_id` said last: only what it says beyond that is new, and all
+    that another one says. `accepted`: a person knows of them.
+    """
 
     job_id: str
     transactions: int
     since: str
+    counter: str = ""
+    counted: int = 0
     accepted: bool = False
 
 

@@ -55,13 +55,23 @@ def _gap(s: Situation, part: PartitionProgress) -> Gap:
 
 
 def _letters_noted(s: Situation) -> Situation:
+    """What the counter says beyond what is known of it, together with what nobody has accepted yet."""
     job, child, known = s.seen.observation.job, s.child, s.record.lost_letters
     if job is None or child is None or child.job_id is None or not job.lost_transactions:
         return s
-    if known is not None and known.job_id == child.job_id and known.transactions >= job.lost_transactions:
+    same = known is not None and (known.job_id, known.counter) == (child.job_id, job.counter)
+    new = job.lost_transactions - (known.counted if known is not None and same else 0)
+    if new <= 0:
         return s
-    since = known.since if known is not None and not known.accepted else s.stamp
-    return s.but(lost_letters=LostLetters(job_id=child.job_id, transactions=job.lost_transactions, since=since))
+    open_ = known if known is not None and not known.accepted else None
+    letters = LostLetters(
+        job_id=child.job_id,
+        counter=job.counter,
+        counted=job.lost_transactions,
+        transactions=new + (open_.transactions if open_ else 0),
+        since=open_.since if open_ else s.stamp,
+    )
+    return s.but(lost_letters=letters)
 
 
 def coarse(count: int) -> int:
