@@ -15,12 +15,14 @@ from handlers.actors import NAME, Actors, manifest
 from lakehouse_operator.cluster.errors import NotFound
 from lakehouse_operator.cluster.gather import gather
 from lakehouse_operator.cluster.kinds import FLINK_DEPLOYMENT, LAKEHOUSE_PIPELINE
-from lakehouse_operator.handlers.sight import Sight
+from lakehouse_operator.handlers.sight import Sight, _look
 from lakehouse_operator.handlers.tender import Tender
 from lakehouse_operator.observation import clients
 from lakehouse_operator.observation.observe import Look, Observer
-from lakehouse_operator.planning.observed import Observation
+from lakehouse_operator.planning.acceptance import accept
+from lakehouse_operator.planning.observed import Observation, RunObject
 from lakehouse_operator.tables.move import MoveRefused
+from planning.stream_scenes import at_rest
 
 NAMESPACE = "one"
 KEY = (NAMESPACE, NAME)
@@ -66,6 +68,29 @@ def no_part_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def the_observer_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Observer, "observe", broken)
+
+
+def test_the_snapshots_of_recovery_points_and_of_runs_of_days_are_asked_for_however_old_they_are() -> None:
+    seen = at_rest().see()
+    [point] = seen.record.points
+    discarded = replace(point, name="d", bronze_snapshot=77, discarded=True)
+    run = RunObject(
+        name="days",
+        uid="run-1",
+        owner_uid=None,
+        created_at=seen.now,
+        spec={"stage": "silver", "days": {"first": "2026-01-30", "last": "2026-02-01", "atSnapshot": "99"}},
+        status={},
+        annotations={},
+        deleting=False,
+    )
+    seen = replace(seen, runs=(run,), record=replace(seen.record, points=(discarded, point)))
+    pipeline = accept(seen).pipeline
+    assert pipeline is not None
+    assert point.bronze_snapshot is not None
+    looks = (seen, replace(seen, record=replace(seen.record, stale_days=("2026-01-30",))))
+    asked = [_look(pipeline, each, {}, lambda *_: "").asked for each in looks]
+    assert asked == [{"bronze.clicks": (point.bronze_snapshot,)}, {"bronze.clicks": (point.bronze_snapshot, 99)}]
 
 
 @pytest.mark.parametrize("spoil", [no_part_can_be_read, the_observer_fails])

@@ -48,6 +48,13 @@ def history(*entries: tuple[str, int] | None) -> TableView:
         pytest.param(history(("b", 5)), 2, False, (False, None), id="checkpoints of another job do not count"),
         pytest.param(history(("b", 7), ("a", 3)), 2, False, (True, 1), id="the job had not committed yet"),
         pytest.param(history(("a", 3)), 2, False, (True, None), id="bronze had no commit yet, and has now"),
+        pytest.param(
+            replace(history(("a", 1), ("a", 3)), commits=history(("a", 1), ("a", 3)).commits[1:]),
+            2,
+            False,
+            (False, None),
+            id="what was before the oldest commit that is seen is not known",
+        ),
         pytest.param(None, 2, True, (True, None), id="there is no table yet"),
         pytest.param(None, 2, False, (False, None), id="there is no table yet, and the job goes on"),
     ],
@@ -299,6 +306,38 @@ def test_a_stream_that_was_behind_leaves_the_days_that_its_records_arrived_on():
         return replace(commit, kafka_timestamp_max=arrived)
 
     assert (START - timedelta(days=2)).date().isoformat() in days_left_by_a_restore(back, change)
+
+
+def test_a_point_that_is_older_than_all_commits_that_are_seen_is_gone_back_to():
+    back = rewindable()
+    first = back.record.points[0]
+    for token in ("1", "2"):
+        back.annotations[SAVEPOINT_ANNOTATION] = token
+        back.produce(20)
+        back.go(rounds=6)
+    later = [point.name for point in back.record.points[1:]]
+    head = back.table[-1].id
+    back.most_commits = 2
+    back.reconcile()
+    assert all(point.proven for point in back.record.points)
+    back.annotations[RESTORE_ANNOTATION] = first.name
+    until(until(back, "Rewinding"), "Running")
+    assert back.record.launch.point == first.path
+    assert head not in [commit.id for commit in back.table]
+    assert len(later) == 2
+    assert all(back.record.point(name).discarded for name in later)
+    back.go(rounds=3)
+    assert back.missing_or_doubled() is None
+
+
+def test_what_was_discarded_and_is_not_seen_makes_all_days_stale_that_it_can_have_touched():
+    def old(_, commit):
+        return replace(commit, event_days=("2025-06-01",))
+
+    assert days_left_by_a_restore(rewindable(), old) == ("2025-06-01",)
+    back = rewindable()
+    back.most_commits = 2
+    assert days_left_by_a_restore(back, old) == ("2026-01-31",)
 
 
 def test_a_restore_is_carried_out_once():

@@ -162,6 +162,7 @@ class World:
     nonce_savepoints: dict[int, Savepoint] = field(default_factory=dict)
     store: dict[str, State] = field(default_factory=dict)
     table: list[Commit] = field(default_factory=list)
+    most_commits: int = 5_000
     every_commit: dict[int, Commit] = field(default_factory=dict)
     tags: dict[str, int] = field(default_factory=dict)
     kafka_start: int = 0
@@ -242,9 +243,7 @@ class World:
         job = self.cluster.job if self.cluster and self.cluster.ready else None
         readable = {} if "store down" in self.faults else {path: each.checkpoint for path, each in self.store.items()}
         return Observation(
-            tables={TABLE: TableView(name=TABLE, commits=tuple(self.table), tags=dict(self.tags))}
-            if self.table
-            else {},
+            tables={TABLE: self._bronze()} if self.table else {},
             kafka=(
                 PartitionProgress(
                     partition=0,
@@ -267,6 +266,12 @@ class World:
             if job
             else None,
         )
+
+    def _bronze(self) -> TableView:
+        """The newest commits, and of those before them the ones that `sight` asks for."""
+        commits_, asked = self.table[-self.most_commits :], {point.bronze_snapshot for point in self.record.points}
+        older = tuple(each for each in self.table[: -self.most_commits] if each.id in asked)
+        return TableView(name=TABLE, commits=tuple(commits_), older=older, tags=dict(self.tags))
 
     def reconcile(self, *, crash_after: int | None = None) -> p.Plan:
         """One round of the daemon. It may die after so many of its writes."""

@@ -1,6 +1,6 @@
 """Reading and moving Iceberg metadata, on real tables in a SQLite catalog."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ import pytest
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
 
 from lakehouse_contract import layout
 from lakehouse_contract.settings import CatalogSettings
@@ -129,6 +131,46 @@ def test_what_is_known_is_not_looked_at(catalog: Catalog, append: Append) -> Non
     first, second = append(at(5)), append(at(6))
     commits = TableObserver(catalog).observe([NAME], known={NAME: first})[NAME].commits
     assert [(c.id, c.kafka_timestamp_max) for c in commits] == [(first, None), (second, at(6))]
+
+
+def test_of_a_long_history_the_newest_commits_are_looked_at_and_older_ones_that_are_asked_for(
+    catalog: Catalog, append: Append, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [append(at(hour)) for hour in range(6)]
+    stray = append(at(7))
+    roll_back(catalog, NAME, to=made[-1], expected_head=stray, discarded_tag="discarded-1")
+    looked: list[int] = []
+    real = observing.added_rows
+    monkeypatch.setattr(observing, "added_rows", lambda *args: looked.append(args[1].snapshot_id) or real(*args))
+    monkeypatch.setattr(observing, "MOST_COMMITS", 2)
+    asked = {NAME: (made[3], made[1], made[5], stray, 42)}
+    view = TableObserver(catalog).observe([NAME], asked=asked)[NAME]
+    assert [each.id for each in view.commits] == made[4:]
+    assert [(each.id, each.kafka_timestamp_max) for each in view.older] == [(made[1], at(1)), (made[3], at(3))]
+    assert sorted(looked) == sorted([made[1], *made[3:]]), "of the others no file is read"
+    assert TableObserver(catalog).observe([NAME])[NAME].older == ()
+
+
+def test_so_many_commits_are_looked_at_as_are_made_in_three_days_at_one_a_minute() -> None:
+    assert observing.MOST_COMMITS >= 3 * 24 * 60
+
+
+def test_the_branch_is_followed_no_farther_than_to_what_is_asked_for(
+    catalog: Catalog, append: Append, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [append(at(hour)) for hour in range(6)]
+    followed: list[int] = []
+    real = observing.main_branch
+
+    def counted(table: Table) -> Iterator[Snapshot]:
+        for snapshot in real(table):
+            followed.append(snapshot.snapshot_id)
+            yield snapshot
+
+    monkeypatch.setattr(observing, "main_branch", counted)
+    monkeypatch.setattr(observing, "MOST_COMMITS", 2)
+    TableObserver(catalog).observe([NAME], asked={NAME: (made[3], made[5])})
+    assert followed == [made[5], made[4], made[3]]
 
 
 def test_tagging_twice_is_one_write(catalog: Catalog, append: Append) -> None:

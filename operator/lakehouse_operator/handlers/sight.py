@@ -189,6 +189,7 @@ def _look(pipeline: ValidPipeline, seen: Observed, values: dict[str, str], rest_
         secrets=values,
         tables=(pipeline.bronze_table, *silver, *results, *gold),
         known=_known(pipeline, seen, covered),
+        asked={pipeline.bronze_table: _asked(seen)},
         boundaries=wanted_boundaries(pipeline, seen),
         savepoints=tuple(point.path for point in seen.record.points),
         job=job,
@@ -205,6 +206,13 @@ def _known(pipeline: ValidPipeline, seen: Observed, covered: list[int]) -> dict[
     if point is not None:
         return {pipeline.bronze_table: point.bronze_snapshot} if point.bronze_snapshot is not None else {}
     return {pipeline.bronze_table: covered[-1]} if covered else {}
+
+
+def _asked(seen: Observed) -> tuple[int, ...]:
+    """The bronze snapshots that may be old and are asked for: those of recovery points, and of runs of whole days."""
+    points = {point.bronze_snapshot for point in seen.record.points if not point.discarded}
+    runs = {(run.spec.get("days") or {}).get("atSnapshot") for run in seen.runs} if seen.record.stale_days else set()
+    return tuple(sorted(int(snapshot) for snapshot in points | runs if snapshot is not None))
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,14 +32,15 @@ class Look:
     """What to look at.
 
     `settings` name catalog and topic; `secrets` hold the values of their secret properties, by environment variable.
-    `known` holds, for a table, a snapshot from which back nobody asks how far rows had arrived. `job` is the REST
-    address and the id of the running job.
+    `known` holds, for a table, a snapshot from which back nobody asks how far rows had arrived, and `asked` those that
+    are looked for however old they are. `job` is the REST address and the id of the running job.
     """
 
     settings: BronzeSettings
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     tables: tuple[str, ...] = ()
     known: Mapping[str, int] = field(default_factory=dict)
+    asked: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     boundaries: tuple[datetime, ...] = ()
     savepoints: tuple[str, ...] = ()
     job: tuple[str, str] | None = None
@@ -70,7 +71,7 @@ class Observer:
             problems,
             "the catalog",
             lambda: self._shared_catalog(look).ask(
-                lambda catalog: self._table_observer(catalog).observe(look.tables, known=look.known)
+                lambda catalog: self._table_observer(catalog).observe(look.tables, known=look.known, asked=look.asked)
             ),
         )
         kafka = _part(

@@ -165,16 +165,29 @@ class Commit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableView:
-    """A table's main branch, newest commit last, and its tags (name to snapshot id)."""
+    """A table's main branch, newest commit last, and its tags (name to snapshot id).
+
+    `commits` are its newest ones, without a gap; of a long history they are not all. `older` are those before them that
+    were asked for.
+    """
 
     name: str
     commits: tuple[Commit, ...]
+    older: tuple[Commit, ...] = ()
     tags: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def head(self) -> Commit | None:
         """The newest commit."""
         return self.commits[-1] if self.commits else None
+
+    def commit(self, snapshot: int | None) -> Commit | None:
+        """A commit of the main branch that is among the newest ones, or was asked for."""
+        return next((each for each in (*self.older, *self.commits) if each.id == snapshot), None)
+
+    def sees_all_since(self, snapshot: int | None) -> bool:
+        """Whether every commit is known that came after one."""
+        return any(each.id == snapshot for each in self.commits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

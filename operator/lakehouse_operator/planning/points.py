@@ -117,7 +117,7 @@ def has_snapshot(s: Situation, point: RecoveryPoint) -> bool:
     if bronze is None:
         return False
     tagged = bronze.tags.get(tag(point)) == point.bronze_snapshot
-    return tagged or any(commit.id == point.bronze_snapshot for commit in bronze.commits)
+    return tagged or bronze.commit(point.bronze_snapshot) is not None
 
 
 def resolve(job_id: str | None, checkpoint: int, bronze: TableView | None, *, at_rest: bool) -> tuple[bool, int | None]:
@@ -134,15 +134,18 @@ def resolve(job_id: str | None, checkpoint: int, bronze: TableView | None, *, at
         at_rest: Whether that job has stopped for good.
 
     Returns:
-        Whether it is known, and the snapshot; None if bronze had no commit yet.
+        Whether it is known, and the snapshot; None if bronze had no commit yet. That is not known where there were
+        commits before the oldest one that is seen.
     """
     history = bronze.commits if bronze else ()
+    begins = not history or not history[0].parent
     earlier: int | None = None
     own: int | None = None
     for commit in history:
         if commit.properties.get(commits.FLINK_JOB_ID) == job_id:
             if _checkpoint(commit) > checkpoint:
-                return True, own if own is not None else earlier
+                before = own if own is not None else earlier
+                return begins or before is not None, before
             own = commit.id
         elif own is not None and commits.FLINK_JOB_ID in commit.properties:
             return True, own

@@ -205,7 +205,7 @@ def _snapshot_gone(s: Situation, point: RecoveryPoint) -> Hold | None:
             reason="BronzeWasEmpty",
             message=f"bronze had no commit at {point.name}, and a table can't be rolled back to before its first one",
         )
-    if s.bronze and any(commit.id == point.bronze_snapshot for commit in s.bronze.commits):
+    if s.bronze and s.bronze.commit(point.bronze_snapshot) is not None:
         return None
     return Hold(
         reason="SnapshotGone",
@@ -239,8 +239,11 @@ def _kafka_gone(s: Situation, point: RecoveryPoint) -> Hold | None:
 
 
 def _discarded(s: Situation, point: RecoveryPoint) -> tuple[Commit, ...]:
-    """What the stream committed after the point. Rewrites by maintenance alone don't count: they change no row."""
-    history = s.bronze.commits if s.bronze else ()
+    """What the stream committed after the point, as far as it is seen.
+
+    Rewrites by maintenance alone don't count: they change no row.
+    """
+    history = (*s.bronze.older, *s.bronze.commits) if s.bronze else ()
     after = next((index + 1 for index, each in enumerate(history) if each.id == point.bronze_snapshot), 0)
     later = history[after:]
     return later if any(commits.FLINK_JOB_ID in each.properties for each in later) else ()
@@ -249,16 +252,16 @@ def _discarded(s: Situation, point: RecoveryPoint) -> tuple[Commit, ...]:
 def _stale_days(s: Situation, point: RecoveryPoint, discarded: tuple[Commit, ...]) -> list[str]:
     """The event days that the discarded commits have touched, as their files say it.
 
-    Where not all of them tell, those that they can have touched, by when rows arrived and how late they may be.
+    Where not all of them tell, or are seen, those that they can have touched, by when rows arrived and how late they
+    may be.
     """
     discarded = tuple(each for each in discarded if each.operation != "replace")
     told = [each.event_days for each in discarded]
-    if None not in told:
+    if None not in told and s.bronze is not None and s.bronze.sees_all_since(point.bronze_snapshot):
         return sorted({day for days in told for day in days or ()})
     bronze = s.pipeline.spec.bronze
     late = timedelta(seconds=seconds(bronze.watermark_delay) + seconds(bronze.allowed_lateness))
-    history = s.bronze.commits if s.bronze else ()
-    base = next((each for each in history if each.id == point.bronze_snapshot), discarded[0])
+    base = (s.bronze.commit(point.bronze_snapshot) if s.bronze else None) or discarded[0]
     arrived = [_arrived(each) for each in discarded]
     first = min(_arrived(base), *arrived) - late
     last = max(arrived) + timedelta(seconds=seconds(bronze.future_tolerance))

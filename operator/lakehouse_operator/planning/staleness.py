@@ -70,7 +70,7 @@ def _renews(s: Situation, run: RunObject) -> bool:
     if run.spec.get("stage") != "silver" or not whole or run.status.get("phase") != "Succeeded":
         return False
     snapshot = whole.get("atSnapshot")
-    return snapshot is None or (s.bronze is not None and any(str(each.id) == snapshot for each in s.bronze.commits))
+    return snapshot is None or (s.bronze is not None and s.bronze.commit(int(snapshot)) is not None)
 
 
 def _gold_renewed(s: Situation) -> Situation:

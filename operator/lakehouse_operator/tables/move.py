@@ -4,6 +4,8 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 
+from lakehouse_operator.tables.observe import main_branch
+
 
 class MoveRefused(Exception):
     """The table is not as it was expected to be, so nothing was changed."""
@@ -64,9 +66,4 @@ def roll_back(catalog: Catalog, name: str, *, to: int, expected_head: int, disca
 
 def is_ancestor(table: Table, snapshot: int) -> bool:
     """Whether a snapshot is the head of the main branch or one of its ancestors."""
-    current = table.current_snapshot()
-    while current is not None:
-        if current.snapshot_id == snapshot:
-            return True
-        current = table.snapshot_by_id(current.parent_snapshot_id) if current.parent_snapshot_id else None
-    return False
+    return any(each.snapshot_id == snapshot for each in main_branch(table))

@@ -3,9 +3,10 @@
 A snapshot never changes, so each is read once: the cost of looking again follows the new commits.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.conversions import from_bytes
@@ -21,7 +22,10 @@ from lakehouse_operator.planning.observed import Commit, TableView
 ARRIVAL_COLUMN, EVENT_COLUMN = "kafka_timestamp", "event_time"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MOST_COMMITS = 5_000
-"""How many commits of a table are looked at, the newest ones: more than three days at one a minute."""
+"""How many commits of a table are looked at, the newest ones: more than three days at one a minute.
+
+Of those before them, only what is asked for.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +46,19 @@ class TableObserver:
         self._catalog = catalog
         self._added: dict[int, Added] = {}
 
-    def observe(self, tables: Iterable[str], *, known: Mapping[str, int] | None = None) -> dict[str, TableView]:
+    def observe(
+        self,
+        tables: Iterable[str],
+        *,
+        known: Mapping[str, int] | None = None,
+        asked: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> dict[str, TableView]:
         """Read the history of each table's main branch. A table that does not exist is left out.
 
         Args:
             tables: Their names, `namespace.table`.
             known: For a table, a snapshot from which back nobody needs to know how far rows had arrived.
+            asked: For a table, snapshots that are looked for however long ago they were committed.
         """
         views = {}
         for name in tables:
@@ -55,15 +66,23 @@ class TableObserver:
                 table = self._catalog.load_table(name)
             except (NoSuchTableError, NoSuchNamespaceError):
                 continue
-            views[name] = self._view(name, table, (known or {}).get(name))
+            views[name] = self._view(name, table, (known or {}).get(name), (asked or {}).get(name, ()))
         return views
 
-    def _view(self, name: str, table: Table, known: int | None) -> TableView:
-        commits = [self._commit(table, snapshot, arrival=arrival) for snapshot, arrival in _history(table, known)]
+    def _view(self, name: str, table: Table, known: int | None, asked: Iterable[int]) -> TableView:
+        line = main_branch(table)
+        newest = [*islice(line, MOST_COMMITS)]
+        older = _found(line, {*asked} - {each.snapshot_id for each in newest})
+        commits = [self._commit(table, snapshot, arrival=arrival) for snapshot, arrival in _newer(newest, known)]
         tags = {
             ref: each.snapshot_id for ref, each in table.refs().items() if each.snapshot_ref_type == SnapshotRefType.TAG
         }
-        return TableView(name=name, commits=tuple(reversed(commits)), tags=tags)
+        return TableView(
+            name=name,
+            commits=tuple(reversed(commits)),
+            older=tuple(self._commit(table, snapshot, arrival=True) for snapshot in reversed(older)),
+            tags=tags,
+        )
 
     def _commit(self, table: Table, snapshot: Snapshot, *, arrival: bool) -> Commit:
         summary = snapshot.summary
@@ -84,15 +103,31 @@ class TableObserver:
         return self._added[snapshot.snapshot_id]
 
 
-def _history(table: Table, known: int | None) -> Iterable[tuple[Snapshot, bool]]:
-    """The main branch, newest first, and for each snapshot whether it is newer than the known one."""
-    snapshot, newer = table.current_snapshot(), True
-    for _ in range(MOST_COMMITS):
-        if snapshot is None:
-            return
+def main_branch(table: Table) -> Iterator[Snapshot]:
+    """The head of the main branch and its ancestors, newest first, as far as the metadata hold them."""
+    # By a table of them: pyiceberg looks through all snapshots for each one.
+    snapshots = {each.snapshot_id: each for each in table.metadata.snapshots}
+    snapshot = table.current_snapshot()
+    while snapshot is not None:
+        yield snapshot
+        snapshot = snapshots.get(snapshot.parent_snapshot_id) if snapshot.parent_snapshot_id else None
+
+
+def _newer(line: Iterable[Snapshot], known: int | None) -> Iterator[tuple[Snapshot, bool]]:
+    """Snapshots, newest first, and for each whether it is newer than the known one."""
+    newer = True
+    for snapshot in line:
         newer = newer and snapshot.snapshot_id != known
         yield snapshot, newer
-        snapshot = table.snapshot_by_id(snapshot.parent_snapshot_id) if snapshot.parent_snapshot_id else None
+
+
+def _found(line: Iterator[Snapshot], wanted: set[int]) -> list[Snapshot]:
+    """Those of a line of snapshots that are looked for; it is followed no farther than to the last of them."""
+    found: list[Snapshot] = []
+    while len(found) < len(wanted) and (snapshot := next(line, None)) is not None:
+        if snapshot.snapshot_id in wanted:
+            found.append(snapshot)
+    return found
 
 
 def added_rows(table: Table, snapshot: Snapshot) -> Added:
