@@ -6,16 +6,22 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import jsonschema
 import pytest
 import yaml
 
+from cluster.fake_cluster import FakeCluster
 from control_plane.api_server import REPOSITORY
 from helm.chart import CHART, SAMPLE, HelmRefused, Manifest, helm, is_hook, of_kind, render
 from helm.matrix import EVERYTHING, MATRIX, NOTHING
 from lakehouse_operator.config import Config, read_config
+from lakehouse_operator.handlers.sight import Sight
 from lakehouse_operator.metrics import REGISTRY
+from lakehouse_operator.planning.flink_manifest import build_flink_deployment
+from lakehouse_operator.planning.names import deployment
+from planning.examples import valid
 
 VALUES = (CHART / "values.yaml").read_text()
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
@@ -234,6 +240,53 @@ def test_no_secret_can_be_read_but_those_that_are_named() -> None:
     assert not [
         rule for role in of_kind(render(), "ClusterRole") for rule in role["rules"] if "secrets" in rule["resources"]
     ]
+
+
+OBSERVING: dict[str, Any] = {
+    "observation": {"allowedEndpoints": ["kafka:9092"]},
+    "networkPolicy": {"enabled": True},
+}
+
+
+def job_managers(values: dict[str, Any]) -> list[Manifest]:
+    """The rules of the network policy by which the operator reaches pods of Flink."""
+    (policy,) = of_kind(render(values), "NetworkPolicy")
+    return [rule for rule in policy["spec"]["egress"] if any("podSelector" in peer for peer in rule.get("to", ()))]
+
+
+@pytest.mark.parametrize(
+    ("values", "namespaces"),
+    [
+        (OBSERVING, {}),
+        (
+            {**OBSERVING, "watchNamespaces": ["team-a", "team-b"]},
+            {
+                "matchExpressions": [
+                    {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["team-a", "team-b"]}
+                ]
+            },
+        ),
+    ],
+    ids=["every namespace", "two namespaces"],
+)
+def test_the_network_policy_lets_the_operator_ask_the_job_managers_of_streams(
+    values: dict[str, Any], namespaces: dict[str, Any]
+) -> None:
+    (rule,) = job_managers(values)
+    (peer,) = rule["to"]
+    asked = urlsplit(Sight(FakeCluster()).rest_url("team-a", deployment("clicks")))
+    assert rule["ports"] == [{"port": asked.port, "protocol": "TCP"}]
+    assert peer["namespaceSelector"] == namespaces
+    # What Flink's native mode adds to the labels of the pod template (KubernetesUtils.getJobManagerSelectors).
+    spec = build_flink_deployment(valid("minimal"))["spec"]
+    flinks = {"type": "flink-native-kubernetes", "app": deployment("clicks"), "component": "jobmanager"}
+    assert spec["mode"] == "native"
+    assert peer["podSelector"]["matchLabels"].items() <= {**spec["podTemplate"]["metadata"]["labels"], **flinks}.items()
+    assert peer["podSelector"]["matchLabels"]["component"] == "jobmanager"
+
+
+def test_an_operator_that_observes_nothing_may_reach_no_job_manager() -> None:
+    assert job_managers({"networkPolicy": {"enabled": True}}) == []
 
 
 @pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX.keys())
