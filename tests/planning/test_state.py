@@ -80,3 +80,39 @@ def test_more_tasks_than_state_has_groups_are_refused() -> None:
     assert problem.startswith("spec.bronze.parallelism")
     [problem] = problems(changed("minimal", spec__bronze__flinkConfiguration={"pipeline.max-parallelism": "4096"}))
     assert "part of what savepoints are made of" in problem
+
+
+OF_TABLES = (
+    "table.exec.mini-batch.enabled",
+    "table.exec.sink.upsert-materialize",
+    "table.exec.uid.format",
+    "table.exec.source.cdc-events-duplicate",
+    "table.optimizer.distinct-agg.split.enabled",
+    "table.optimizer.reuse-source-enabled",
+    "table.plan.force-recompile",
+    "table.rtas-ctas.atomicity-enabled",
+)
+
+
+@pytest.mark.parametrize("key", OF_TABLES)
+def test_options_that_decide_the_plan_are_refused_by_their_path(key: str) -> None:
+    [problem] = problems(changed("minimal", spec__bronze__flinkConfiguration={key: "true"}))
+    assert problem.startswith(f"spec.bronze.flinkConfiguration.{key}: can't be set here")
+    assert "what its savepoints hold" in problem
+
+
+@pytest.mark.parametrize(
+    ("key", "field"),
+    [("table.exec.state.ttl", "spec.bronze.dedupTtl"), ("table.exec.source.idle-timeout", "spec.bronze.idleTimeout")],
+)
+def test_options_of_tables_that_a_field_sets_name_that_field(key: str, field: str) -> None:
+    [problem] = problems(changed("minimal", spec__bronze__flinkConfiguration={key: "1 d"}))
+    assert f"set {field}" in problem
+
+
+def test_the_stream_runs_on_when_an_option_would_change_its_plan(made: World) -> None:
+    made.edit(flinkConfiguration={"table.exec.mini-batch.enabled": "true"})
+    assert runs_on(made)
+    assert not made.record.operation
+    [problem] = made.status["problems"]
+    assert problem["path"] == "spec.bronze.flinkConfiguration.table.exec.mini-batch.enabled"

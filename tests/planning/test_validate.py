@@ -655,6 +655,7 @@ FINE: dict[str, dict[str, Any]] = {
         "SELECT user_id, row_number() OVER (PARTITION BY user_plan ORDER BY valid_from) AS n "
         "FROM silver.dim_users QUALIFY n = 1"
     ),
+    "an option of a TaskManager": {"spec__bronze__flinkConfiguration": {"taskmanager.memory.managed.fraction": "0.5"}},
     "a harmless option of Flink": {"spec__bronze__flinkConfiguration": {"web.submit.enable": "false"}},
     "an option whose name holds the word token": {
         "spec__source__properties": {"sasl.oauthbearer.token.endpoint.url": "https://idp.example/token"}

@@ -401,7 +401,8 @@ class Bronze(Part):
     compression: Literal["zstd", "snappy"] = "zstd"
     """The codec of the Parquet files."""
     flink_configuration: Annotated[Properties, Field(max_length=128)] = Field(default_factory=dict)
-    """Further Flink configuration. Keys that other fields set, or that would endanger the data, are refused."""
+    """Further Flink configuration. Keys that other fields set, or that would endanger the data, are refused; so are all
+    `table.*`."""
     upgrade: Annotated[Upgrade, rolls("hot")] = Upgrade()
     """How changes are carried out."""
     restart: Restart = Restart()

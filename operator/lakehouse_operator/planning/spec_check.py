@@ -48,8 +48,6 @@ _FLINK_OWNED: tuple[tuple[str, str], ...] = (
     ("state.savepoints.dir", "set spec.bronze.checkpoint.savepointDirectory"),
     ("state.backend.type", "the state backend is part of what savepoints are made of"),
     ("pipeline.max-parallelism", "it is part of what savepoints are made of"),
-    ("table.exec.uid", "the stream's state is found again by its uids"),
-    ("table.plan", "the stream's state is found again by its plan"),
     ("high-availability", "high availability is set up by the operator; its ids must stay"),
     ("kubernetes.cluster-id", "the operator names the cluster"),
     ("kubernetes.namespace", "the stream runs in the pipeline's namespace"),
@@ -74,6 +72,9 @@ _FLINK_OWNED: tuple[tuple[str, str], ...] = (
     ("table.exec.source.idle-timeout", "set spec.bronze.idleTimeout"),
     ("table.exec.iceberg.use-v2-sink", "savepoints need the V2 sink (iceberg #14063)"),
     ("table.local-time-zone", "times are in UTC"),
+    # All others, whether they would change the plan or not: the job refuses a changed plan only when it starts, after
+    # the old one has stopped.
+    ("table", "options of Flink's tables decide the stream's plan, and so what its savepoints hold"),
     ("s3.endpoint", "set spec.storage.endpoint"),
     ("s3.path-style-access", "set spec.storage.pathStyleAccess"),
 )
