@@ -78,7 +78,11 @@ def test_a_job_that_crashes_at_once_is_rolled_back_and_a_driver_gets_the_memory_
     well.pipeline.patch(
         {
             "source": {"properties": {"interceptor.classes": "no.such.Interceptor"}},
-            "silver": {"driver": {"memory": "450Mi", "memoryOverhead": "16Mi"}},
+            "silver": {
+                "driver": {"memory": "480Mi", "memoryOverhead": "16Mi"},
+                # What the heap has from the beginning is taken from the machine at once; half as much again suffices.
+                "sparkConf": {"spark.driver.extraJavaOptions": "-Xms320m -XX:+AlwaysPreTouch"},
+            },
         }
     )
     well.pipeline.until_seen()

@@ -97,6 +97,11 @@ SPOILED: dict[str, tuple[dict[str, Any], str, str]] = {
         "spec.silver.retry.maxMemory",
         "must not be below the memory that runs start with (32Gi)",
     ),
+    "a driver that Spark does not start": (
+        roman(spec__silver__driver={"memory": "450Mi"}),
+        "spec.silver.driver.memory",
+        "Spark starts with no less than 480Mi",
+    ),
     "orphans that may be commits": (
         roman(spec__maintenance={"expiry": {"orphanRetention": "1d"}}),
         "spec.maintenance.expiry.orphanRetention",

@@ -422,7 +422,7 @@ class Driver(Part):
     cpu: Cpu = 1.0
     """CPUs."""
     memory: Memory = "1Gi"
-    """The driver's Java heap."""
+    """The driver's Java heap; at least 480Mi."""
     memory_overhead: Memory = "512Mi"
     """Memory beyond the heap: Python, buffers, threads."""
 
@@ -437,7 +437,7 @@ class Executor(Part):
     cpu: Cpu | None = None
     """CPUs that one executor asks for. Default: `cores`."""
     memory: Memory = "2Gi"
-    """One executor's Java heap."""
+    """One executor's Java heap; at least 480Mi."""
     memory_overhead: Memory = "512Mi"
     """Memory beyond the heap."""
 

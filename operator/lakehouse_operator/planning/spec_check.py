@@ -78,6 +78,8 @@ _FLINK_OWNED: tuple[tuple[str, str], ...] = (
     ("s3.endpoint", "set spec.storage.endpoint"),
     ("s3.path-style-access", "set spec.storage.pathStyleAccess"),
 )
+_LEAST_HEAP_MIB = 480
+"""Spark wants 1.5 times the 300 MiB that it keeps for itself (`INVALID_DRIVER_MEMORY`), and Java counts a bit less."""
 _SPARK_OWNED: tuple[tuple[str, str], ...] = (
     ("spark.master", "the operator decides where jobs run"),
     ("spark.submit.", "the operator decides how jobs are submitted"),
@@ -263,6 +265,9 @@ def _stage(path: str, stage: BatchStage) -> Iterator[Problem]:
     if seconds(stage.timeout) < 60:
         yield Problem(f"{path}.timeout", "must be at least 1m")
     yield from _ordered(f"{path}.retry.maxBackoff", stage.retry.backoff, stage.retry.max_backoff, "backoff")
+    for role, memory in (("driver", stage.driver.memory), ("executor", stage.executor.memory)):
+        if mebibytes(memory) < _LEAST_HEAP_MIB:
+            yield Problem(f"{path}.{role}.memory", f"Spark starts with no less than {_LEAST_HEAP_MIB}Mi")
     largest = max((stage.driver.memory, stage.executor.memory), key=mebibytes)
     if mebibytes(stage.retry.max_memory) < mebibytes(largest):
         yield Problem(f"{path}.retry.maxMemory", f"must not be below the memory that runs start with ({largest})")
