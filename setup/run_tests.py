@@ -21,11 +21,9 @@ import engines
 import environments
 from environments import ROOT, Environment
 
-WHOLE_WORLDS: Final = ("tests/local", "tests/catalogs")
+WHOLE_WORLDS: Final = ("tests/local", "tests/catalogs", "tests/chaos")
 """Several engines at once: two such files beside each other would want more than two cores have."""
-LIVES: Final = ("tests/chaos", "tests/local/test_pipeline_life.py")
-"""Pipelines under fire. They are being mended: each has failed in its last run."""
-ELSEWHERE: Final = ("tests/jobs/flink", "tests/jobs/spark", *WHOLE_WORLDS, *LIVES, "tests/e2e")
+ELSEWHERE: Final = ("tests/jobs/flink", "tests/jobs/spark", *WHOLE_WORLDS, "tests/e2e")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +60,7 @@ PARTS: Final = {
         Part("operator", environments.OPERATOR, ("tests", *(f"--ignore={folder}" for folder in ELSEWHERE)), workers=2),
         Part("flink", environments.FLINK, ("tests/jobs/flink",)),
         Part("spark", environments.SPARK, ("tests/jobs/spark",), workers=2),
-        Part("worlds", environments.OPERATOR, (*WHOLE_WORLDS, *(f"--ignore={path}" for path in LIVES))),
-        Part("lives", environments.OPERATOR, LIVES, asked_for=True),
+        Part("worlds", environments.OPERATOR, WHOLE_WORLDS),
         Part(
             "e2e",
             environments.OPERATOR,
@@ -166,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the parts that the command line names, or all. Return the exit code."""
     parser = argparse.ArgumentParser(prog="run_tests.py", description="Run the tests.")
     parser.add_argument(
-        "parts", nargs="*", metavar="PART", help=f"one of {', '.join(PARTS)}; all but lives and e2e if none is named"
+        "parts", nargs="*", metavar="PART", help=f"one of {', '.join(PARTS)}; all but e2e if none is named"
     )
     parser.add_argument(
         "--options",
