@@ -494,7 +494,7 @@ def test_a_deployment_that_was_put_back_without_its_status_starts_from_the_newes
     back.reconcile()
     back.flink_operator()
     assert back.record.resting_on == discarded.name
-    back.child = Child(uid="put-back", spec=kept.spec, annotations=kept.annotations)
+    back.child = Child(uid="put-back", spec=kept.spec, annotations=kept.annotations, labels=kept.labels)
     back.create_again()
     goes_on_well(back)
     assert back.record.launch.point == target.path
