@@ -156,5 +156,6 @@ def story(second: Second) -> Story:
         second.create()
         assert known[0] in [point["name"] for point in second.pipeline.points]
         second.proven()
+        second.pipeline.lakehouse("suspend", NAME)  # the node is small, and its story is over
 
     return Story(is_created, is_retained, is_blocked, is_forced)
