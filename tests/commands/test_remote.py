@@ -151,7 +151,11 @@ def test_the_runs_say_of_which_class_the_last_attempt_failed_and_why(place: Plac
     failed = {"application": "an-attempt", "startedAt": "2026-01-31T11:00:00Z", "outcome": "Failed"}
     first = {**failed, "number": 1, "failureClass": "Infrastructure", "message": "evicted"}
     last = {**failed, "number": 2, "failureClass": "Data", "message": "the rule positive is broken"}
-    status = {"phase": "Failed", "attempts": [first, last]}
+    told = {
+        "type": "Succeeded", "status": "False", "reason": "Data", "message": last["message"],
+        "lastTransitionTime": "2026-01-31T11:00:00Z",
+    }  # fmt: skip
+    status = {"phase": "Failed", "attempts": [first, last], "conditions": [told]}
     place.do(lambda cluster: cluster.write_status(LAKEHOUSE_RUN, place.namespace, name, uid=uid, status=status))
     (heads, line) = place.told("runs", NAME).splitlines()
     assert heads.split()[-3:] == ["ATTEMPTS", "CLASS", "MESSAGE"]
