@@ -184,11 +184,23 @@ class TestApplying:
             await world.cluster.apply(manifest)
         assert "image" not in (await world.read())["spec"]
 
-    async def test_a_deleted_object_does_not_come_back_if_its_uid_is_given(self, world: World) -> None:
+    async def test_the_object_of_the_uid_that_is_given_is_changed(self, world: World) -> None:
+        seen = await world.deployment(mode="standalone")
+        manifest = deployment(world.namespace, image="lakehouse/flink:2")
+        manifest["metadata"]["uid"] = seen["metadata"]["uid"]
+        assert "mode" not in (await world.cluster.apply(manifest))["spec"]
+        again = await world.cluster.apply(manifest)
+        assert (again["spec"]["image"], again["metadata"]["uid"]) == ("lakehouse/flink:2", seen["metadata"]["uid"])
+        assert again["metadata"]["generation"] == 2
+
+    @pytest.mark.parametrize("given", [("uid",), ("uid", "resourceVersion")], ids="-and-".join)
+    async def test_a_deleted_object_does_not_come_back_if_its_uid_is_given(
+        self, world: World, given: tuple[str, ...]
+    ) -> None:
         gone = await world.deployment()
         await world.cluster.delete(FLINK_DEPLOYMENT, world.namespace, "bronze", gone["metadata"]["uid"])
         manifest = deployment(world.namespace)
-        manifest["metadata"] |= {"uid": gone["metadata"]["uid"], "resourceVersion": version(gone)}
+        manifest["metadata"] |= {each: gone["metadata"][each] for each in given}
         with pytest.raises(Conflict):
             await world.cluster.apply(manifest)
         with pytest.raises(NotFound):

@@ -28,14 +28,16 @@ from lakehouse_operator.cluster.kinds import (
     SPARK_APPLICATION,
     Kind,
 )
-from lakehouse_operator.cluster.port import FIELD_MANAGER, Resource
+from lakehouse_operator.cluster.port import FIELD_MANAGER, Cluster, Resource
 from lakehouse_operator.cluster.rest import Login
 from lakehouse_operator.handlers.gauges import forget
 from lakehouse_operator.handlers.sight import Sight
 from lakehouse_operator.handlers.tender import Tender
 from lakehouse_operator.planning.names import PIPELINE_LABEL
+from lakehouse_operator.planning.observed import Observation, Observed
 from lakehouse_operator.planning.schedule import instant
 from lakehouse_operator.planning.situation import FORCE_DELETE_ANNOTATION, START_FRESH_ANNOTATION
+from lakehouse_operator.planning.validate import Judge
 
 __all__ = ["world"]
 
@@ -108,6 +110,43 @@ async def test_a_deleted_flink_deployment_comes_back_without_its_state_only_when
     assert back["spec"]["job"]["state"] == "running"
     assert "initialSavepointPath" not in back["spec"]["job"]
     assert await actors.condition("Stalled") in (None, "False")
+
+
+class DeletedOnceSeen(Sight):
+    """Between the look and what follows from it, somebody deletes the FlinkDeployment."""
+
+    def __init__(self, cluster: Cluster, actors: Actors) -> None:
+        super().__init__(cluster)
+        self.deletes = False
+        self._actors = actors
+
+    @override
+    async def observe(self, seen: Observed, judge: Judge) -> Observation:
+        if self.deletes:
+            self.deletes = False
+            await self._actors.delete(FLINK_DEPLOYMENT, await self._actors.deployment())
+        return await super().observe(seen, judge)
+
+
+async def test_a_flink_deployment_that_is_deleted_before_it_is_changed_is_not_made_anew_by_the_change(
+    world: World, actors: Actors, clock: Clock
+) -> None:
+    sight = DeletedOnceSeen(world.cluster, actors)
+    tender = Tender(world.cluster, sight, clock)
+    await actors.create_pipeline()
+    await running(tender, actors, clock)
+    # A policy reaches the running job: the deployment that is applied says `running`.
+    await actors.create_pipeline(upgrade={"soak": {"duration": "0s"}, "maxRecoveryPointAge": "20m"})
+    sight.deletes = True
+    await tender.round((actors.namespace, NAME))
+    assert not sight.deletes
+    with pytest.raises(NotFound):
+        await actors.deployment()
+    await settle(tender, actors, clock)
+    with pytest.raises(NotFound):
+        await actors.deployment()
+    stalled = next(each for each in (await actors.pipeline())["status"]["conditions"] if each["type"] == "Stalled")
+    assert (stalled["status"], stalled["reason"]) == ("True", "NoRecoveryPoint")
 
 
 async def test_a_spark_application_that_is_deleted_while_it_runs_is_followed_by_another_attempt(

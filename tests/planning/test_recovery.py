@@ -501,12 +501,12 @@ def test_a_deployment_that_was_put_back_without_its_status_starts_from_the_newes
 
 
 def put_there_by_another_hand(made):
-    """Apply what is planned while somebody deletes the deployment: it stands there anew, and nothing of it has run."""
-    planned = plan(made)
+    """Apply what is planned; somebody replaces the deployment by a copy of it at once, of which nothing has run."""
+    made.reconcile()
+    kept = made.child
     made.child.deleting = True
     made.flink_operator()
-    for action in planned.actions:
-        made._do(action)
+    made.child = Child(uid="put-back", spec=kept.spec, annotations=kept.annotations, labels=kept.labels)
     assert made.child.before_first_deployment
 
 
@@ -517,7 +517,7 @@ def put_there_by_another_hand(made):
         pytest.param(lambda w: w.suspend(), id="a suspension"),
     ],
 )
-def test_a_deployment_that_is_made_anew_by_its_stop_goes_back_to_the_newest_proven_point(change):
+def test_a_deployment_that_is_replaced_while_it_is_stopped_goes_back_to_the_newest_proven_point(change):
     anew = rewindable()
     change(anew)
     put_there_by_another_hand(anew)

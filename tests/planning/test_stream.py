@@ -26,6 +26,14 @@ def test_the_first_deployment_is_created_suspended_and_told_to_run_only_when_tha
     assert next(a for a in told.actions if isinstance(a, SaveRecord)).record.started
 
 
+def test_a_deployment_that_is_there_is_changed_only_while_it_is_the_one_that_was_seen():
+    fresh = world()
+    for expected in (None, "child-1"):
+        (applied,) = (action for action in plan(fresh).actions if isinstance(action, ApplyChild))
+        assert applied.uid == expected
+        fresh.reconcile()
+
+
 def test_what_an_earlier_stream_has_left_with_flink_is_gone_before_the_next_one_is_created():
     fresh = world()
     left = replace(fresh.see(), leftover="uid-of-the-old-one")

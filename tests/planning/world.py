@@ -303,8 +303,8 @@ class World:
                 self.gone = self.deleting_since is not None
             case p.SaveRecord(record):
                 self.record_data = to_data(record)
-            case p.ApplyChild(manifest):
-                self._apply(manifest)
+            case p.ApplyChild(manifest, uid=uid):
+                self._apply(manifest, uid)
             case p.CreateOnce(manifest):
                 self._create(manifest)
             case p.Delete(kind="FlinkDeployment", uid=uid):
@@ -322,8 +322,10 @@ class World:
             case p.Announce():
                 self.events.append(action)
 
-    def _apply(self, manifest: Mapping[str, Any]) -> None:
+    def _apply(self, manifest: Mapping[str, Any], uid: str | None) -> None:
         assert manifest["kind"] == "FlinkDeployment"
+        if uid is not None and (self.child is None or self.child.uid != uid):
+            raise Crash("refused: it is not the one that was meant")
         wanted = deepcopy(dict(manifest["spec"]))
         annotations, labels = (dict(manifest["metadata"][each]) for each in ("annotations", "labels"))
         if self.child is None:

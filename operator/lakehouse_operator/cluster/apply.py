@@ -10,7 +10,7 @@ from typing import Protocol, assert_never
 from lakehouse_operator.cluster.errors import ClusterError, Refused
 from lakehouse_operator.cluster.gather import Gathered
 from lakehouse_operator.cluster.kinds import LAKEHOUSE_PIPELINE, Kind, kind_named
-from lakehouse_operator.cluster.port import Cluster, Event
+from lakehouse_operator.cluster.port import Cluster, Event, Manifest
 from lakehouse_operator.planning import names
 from lakehouse_operator.planning.observed import Observed
 from lakehouse_operator.planning.plan import (
@@ -72,8 +72,8 @@ async def _do(cluster: Cluster, tables: Tables, action: Action, gathered: Gather
             await cluster.remove_finalizer(*_pipeline(seen), uid=seen.pipeline.uid, finalizer=FINALIZER)
         case SaveRecord(record, needed):
             await _save(cluster, record, gathered, needed=needed)
-        case ApplyChild(manifest):
-            await cluster.apply(manifest)
+        case ApplyChild(manifest, _, uid):
+            await cluster.apply(manifest if uid is None else _this_very(manifest, uid))
         case CreateOnce():
             await _create(cluster, action)
         case Delete(api_version, kind, name, uid):
@@ -84,6 +84,11 @@ async def _do(cluster: Cluster, tables: Tables, action: Action, gathered: Gather
             await cluster.announce(_event(action, seen))
         case _:
             assert_never(action)
+
+
+def _this_very(manifest: Manifest, uid: str) -> Manifest:
+    """A manifest that changes the object of this UID, or nothing."""
+    return {**manifest, "metadata": {**manifest["metadata"], "uid": uid}}
 
 
 async def _move(tables: Tables, action: TagSnapshot | DropTag | RollBackTable) -> None:

@@ -107,8 +107,9 @@ class Cluster(Protocol):
 
         Fields that we applied before and don't name now are removed; fields of others stay. An apply that changes
         nothing is not a write. A field that the kind does not have is refused, never dropped in silence. With
-        `metadata.resourceVersion` only the version that was read is changed; give `metadata.uid` too, or an object that
-        was deleted in between comes back.
+        `metadata.uid` only that very object is changed, and none is made if it is gone. With `metadata.resourceVersion`
+        only the version that was read is changed; give the UID too, or an object that was deleted in between comes
+        back.
 
         Args:
             manifest: with `apiVersion`, `kind`, `metadata.namespace` and `metadata.name`; a status in it is ignored.

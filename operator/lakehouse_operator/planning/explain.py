@@ -42,7 +42,7 @@ def _sentence(action: Action) -> str:  # noqa: PLR0911, C901 - one case per kind
         case SaveRecord(record):
             operation = record.operation
             return f"Write down: {operation.kind}, {operation.stage}." if operation else "Write the record."
-        case ApplyChild(manifest, why):
+        case ApplyChild(manifest, why, _):
             return f"Apply {_named(manifest)}: {_launch(manifest)}{why}."
         case CreateOnce(manifest, why):
             return f"Create {_named(manifest)}, unless it exists: {why}."

@@ -41,10 +41,15 @@ class SaveRecord:
 
 @dataclass(frozen=True, slots=True)
 class ApplyChild:
-    """Server-side apply a child with all the fields that we own. Fields of others stay as they are."""
+    """Server-side apply a child with all the fields that we own. Fields of others stay as they are.
+
+    One that was seen has a `uid`, and is changed only while it has that one: what somebody deletes in between must not
+    come back, told to run from where it was once started. None creates it.
+    """
 
     manifest: Manifest
     why: str
+    uid: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,8 @@ def _child(seen: Observed, step: Step) -> Iterator[Action]:
         name = names.high_availability(seen.pipeline.name)
         yield Delete("v1", "ConfigMap", name, seen.leftover, "what an earlier stream of this name has left there")
     if seen.stream is None or (not seen.stream.deleting and differs(manifest, seen.stream)):
-        yield ApplyChild(manifest, f"{operation.kind}, {operation.stage}" if operation else "as it should be")
+        why = f"{operation.kind}, {operation.stage}" if operation else "as it should be"
+        yield ApplyChild(manifest, why, seen.stream.uid if seen.stream else None)
 
 
 def _news(seen: Observed, accepted: Acceptance, step: Step) -> Iterator[Announce]:
