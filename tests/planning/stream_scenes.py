@@ -6,7 +6,7 @@ from lakehouse_operator.planning.explain import explain
 from lakehouse_operator.planning.plan import ApplyChild, Plan
 from lakehouse_operator.planning.reconcile import reconcile
 from lakehouse_operator.planning.situation import RESTORE_ANNOTATION
-from planning.world import World, spec
+from planning.world import Child, World, spec
 
 QUICK = {"soak": {"duration": "1m", "maxRestarts": 2}}
 
@@ -47,6 +47,16 @@ def rolled_back(made: World, *, most: int = 20) -> World:
         made.flink_operator()
         made.flink()
     raise AssertionError(f"bronze is not rolled back: {made.status.get('conditions')}")
+
+
+def replace_child(made: World) -> None:
+    """Somebody replaces the deployment by a copy of it, of which nothing has run."""
+    kept = made.child
+    assert kept is not None
+    kept.deleting = True
+    made.flink_operator()
+    assert made.child is None
+    made.child = Child(uid="put-back", spec=kept.spec, annotations=kept.annotations, labels=kept.labels)
 
 
 def until(made: World, state: str, *, most: int = 60, seconds: float = 20) -> World:

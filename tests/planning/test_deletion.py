@@ -14,7 +14,17 @@ from lakehouse_operator.planning.situation import (
     RESTORE_ANYWAY_ANNOTATION,
     SAVEPOINT_ANNOTATION,
 )
-from planning.stream_scenes import at_rest, plan, rewindable, rolled_back, stalled, until, upgraded, world
+from planning.stream_scenes import (
+    at_rest,
+    plan,
+    replace_child,
+    rewindable,
+    rolled_back,
+    stalled,
+    until,
+    upgraded,
+    world,
+)
 from planning.world import Crash
 
 
@@ -414,21 +424,17 @@ def test_a_job_that_runs_again_before_it_was_removed_for_a_rewind_is_kept_with_i
     goes_on_after_it_is_created_again(back)
 
 
-def deleted_while_another_hand_deletes_its_deployment(made):
-    """The change that was to stop the stream makes the deployment anew: it stands there, and nothing of it has run."""
+def deleted_while_another_hand_replaces_its_deployment(made):
+    """Where the stream should have been stopped, a deployment stands of which nothing has run."""
     made.delete()
-    planned = plan(made)
-    made.child.deleting = True
-    made.flink_operator()
-    for action in planned.actions:
-        made._do(action)
-    assert made.child.before_first_deployment
+    made.reconcile()
+    replace_child(made)
     made.go(rounds=6)
     assert made.gone
     return made
 
 
-def test_a_deployment_that_was_made_anew_is_not_taken_for_one_that_has_yet_to_run():
+def test_a_deployment_that_was_replaced_is_not_taken_for_one_that_has_yet_to_run():
     anew = rewindable()
     anew.suspend()
     until(anew, "Suspended")
@@ -436,11 +442,11 @@ def test_a_deployment_that_was_made_anew_is_not_taken_for_one_that_has_yet_to_ru
     until(anew, "Running")
     anew.go(rounds=4)
     assert anew.record.launch.point is not None
-    goes_on_after_it_is_created_again(deleted_while_another_hand_deletes_its_deployment(anew))
+    goes_on_after_it_is_created_again(deleted_while_another_hand_replaces_its_deployment(anew))
 
 
-def test_a_stream_that_ran_is_not_begun_with_nothing_because_its_deployment_was_made_anew():
-    anew = deleted_while_another_hand_deletes_its_deployment(at_rest(recoveryPoints={"interval": "0s"}))
+def test_a_stream_that_ran_is_not_begun_with_nothing_because_its_deployment_was_replaced():
+    anew = deleted_while_another_hand_replaces_its_deployment(at_rest(recoveryPoints={"interval": "0s"}))
     assert anew.record.points == ()
     anew.flink_operator()
     anew.create_again()

@@ -20,7 +20,18 @@ from lakehouse_operator.planning.situation import (
     RETRY_ANNOTATION,
     SAVEPOINT_ANNOTATION,
 )
-from planning.stream_scenes import at_rest, child, plan, reasons, rewindable, rolled_back, stalled, until, world
+from planning.stream_scenes import (
+    at_rest,
+    child,
+    plan,
+    reasons,
+    replace_child,
+    rewindable,
+    rolled_back,
+    stalled,
+    until,
+    world,
+)
 from planning.world import START, TABLE, Child
 
 
@@ -500,16 +511,6 @@ def test_a_deployment_that_was_put_back_without_its_status_starts_from_the_newes
     assert back.record.launch.point == target.path
 
 
-def put_there_by_another_hand(made):
-    """Apply what is planned; somebody replaces the deployment by a copy of it at once, of which nothing has run."""
-    made.reconcile()
-    kept = made.child
-    made.child.deleting = True
-    made.flink_operator()
-    made.child = Child(uid="put-back", spec=kept.spec, annotations=kept.annotations, labels=kept.labels)
-    assert made.child.before_first_deployment
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -520,7 +521,8 @@ def put_there_by_another_hand(made):
 def test_a_deployment_that_is_replaced_while_it_is_stopped_goes_back_to_the_newest_proven_point(change):
     anew = rewindable()
     change(anew)
-    put_there_by_another_hand(anew)
+    anew.reconcile()
+    replace_child(anew)
     anew.go(rounds=4)
     anew.suspend(False)
     goes_on_well(anew)
@@ -539,7 +541,8 @@ def test_an_upgrade_does_not_go_on_from_a_point_that_a_rewind_has_discarded():
     anew.annotations[SAVEPOINT_ANNOTATION] = "1"
     anew.go(rounds=6)
     anew.edit(image="flink:2")
-    put_there_by_another_hand(anew)
+    anew.reconcile()
+    replace_child(anew)
     discarding_the_newest_point(anew)
     goes_on_well(anew)
     assert anew.record.launch.point == anew.record.points[0].path
@@ -577,6 +580,73 @@ def test_a_stopped_stream_whose_metadata_is_gone_goes_back_to_the_newest_proven_
     gone.suspend(False)
     goes_on_well(gone)
     assert gone.record.launch.point == gone.record.points[0].path
+
+
+# --- another hand starts what rests -----------------------------------------------------------------------------------
+
+
+def started_by_another_hand(**how):
+    """A suspended stream that somebody has started all the same, by its deployment, and that has committed since."""
+    made = rewindable(**how)
+    made.suspend()
+    until(made, "Suspended")
+    made.change_child(state="running")
+    for _ in range(6):
+        made.produce(5)
+        made.flink_operator()
+        made.flink()
+    assert made.cluster.job.state == "RUNNING"
+    return made
+
+
+def deleted(made):
+    """Somebody deletes the deployment, and the stream is to go on."""
+    made.child.deleting = True
+    made.flink_operator()
+    assert made.child is None
+    made.suspend(False)
+    return made
+
+
+@pytest.mark.parametrize("looks", [0, 1])
+def test_a_resting_stream_that_another_hand_let_run_is_started_from_its_point_only_together_with_bronze(looks):
+    ran = started_by_another_hand()
+    for _ in range(looks):
+        ran.reconcile()
+    goes_on_well(deleted(ran))
+    assert ran.record.launch.point == ran.record.points[-1].path
+    assert "BronzeRolledBack" in reasons(ran)
+
+
+def test_where_bronze_is_not_observed_such_a_stream_waits_for_a_person():
+    ran = started_by_another_hand(observing=False)
+    ran.reconcile()
+    assert ran.record.resting_on is None
+    deleted(ran).go(rounds=4)
+    assert stalled(ran) == "NoRecoveryPoint"
+    assert ran.child is None
+
+
+def test_a_resting_stream_that_another_hand_has_started_and_stopped_goes_on_from_its_newest_savepoint():
+    ran = started_by_another_hand()
+    ran.change_child(state="suspended", upgradeMode="savepoint")
+    ran.flink_operator()
+    newest = ran.child.savepoint_path
+    assert newest not in [point.path for point in ran.record.points]
+    ran.suspend(False)
+    goes_on_well(ran)
+    assert ran.record.launch.point == newest
+    assert "BronzeRolledBack" not in reasons(ran)
+
+
+def test_a_suspended_stream_that_another_hand_starts_is_suspended_again_with_its_newest_state():
+    ran = started_by_another_hand()
+    first = ran.record.resting_on
+    until(ran, "Suspended")
+    assert ran.record.resting_on not in (None, first)
+    assert ran.cluster is None
+    ran.suspend(False)
+    goes_on_well(ran)
 
 
 # --- beyond Flink's own restarts --------------------------------------------------------------------------------------

@@ -174,9 +174,25 @@ class StreamLife(RuleBasedStateMachine):
     @precondition(lambda self: self.world.child is not None and not self.world.child.before_first_deployment)
     @rule(mode=st.sampled_from(("savepoint", "last-state")), then=ROUNDS)
     def somebody_suspends_the_child(self, mode, then):
-        child = self.world.child
-        child.spec = {**child.spec, "job": {**child.spec["job"], "state": "suspended", "upgradeMode": mode}}
-        child.generation += 1
+        self.world.change_child(state="suspended", upgradeMode=mode)
+        self._go(then)
+
+    def _rests_on_what_its_child_names(self):
+        """Bronze tells later whether it has run. Of a child that names what a rewind discarded, nobody could say."""
+        world, record = self.world, self.world.record
+        resting = record.resting_point
+        if not world.observing or not world.spec.get("suspend") or record.operation is not None:
+            return False
+        known = resting is not None and resting.resolved
+        return known and world.child is not None and world.child.savepoint_path == resting.path
+
+    @precondition(_rests_on_what_its_child_names)
+    @rule(unseen=st.integers(0, 6), then=ROUNDS)
+    def somebody_starts_the_child(self, unseen, then):
+        self.world.change_child(state="running")
+        for _ in range(unseen):
+            self.world.flink_operator()
+            self.world.flink()
         self._go(then)
 
     @precondition(lambda self: self.world.child is not None)

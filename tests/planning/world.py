@@ -380,6 +380,12 @@ class World:
         self.gone, self.deleting_since, self.finalizers = False, None, ()
         self.uid, self.generation, self.status, self.annotations = f"pipeline-{next(self._numbers)}", 1, {}, {}
 
+    def change_child(self, **job: str) -> None:
+        """Somebody changes fields of `spec.job` in the FlinkDeployment itself."""
+        assert self.child is not None
+        self.child.spec = {**self.child.spec, "job": {**self.child.spec["job"], **job}}
+        self.child.generation += 1
+
     def remove_flink_crds(self) -> None:
         """Somebody deletes the Flink operator's CRDs, and with them every FlinkDeployment."""
         self.capabilities = Capabilities()

@@ -165,6 +165,22 @@ def _missing_tag(s: Situation, point: RecoveryPoint) -> TagSnapshot | None:
     return TagSnapshot(s.pipeline.bronze_table, tag(point), point.bronze_snapshot)
 
 
+def committed_since(s: Situation, point: RecoveryPoint) -> tuple[Commit, ...]:
+    """What the stream committed after a resolved point, as far as it is seen.
+
+    Rewrites by maintenance alone don't count: they change no row.
+    """
+    history = (*s.bronze.older, *s.bronze.commits) if s.bronze else ()
+    after = next((index + 1 for index, each in enumerate(history) if each.id == point.bronze_snapshot), 0)
+    later = history[after:]
+    return later if any(commits.FLINK_JOB_ID in each.properties for each in later) else ()
+
+
+def is_outrun(s: Situation, point: RecoveryPoint) -> bool:
+    """Whether bronze shows that the stream has gone on since a point, started by another hand and not seen."""
+    return point.resolved and bool(committed_since(s, point))
+
+
 def tag(point: RecoveryPoint) -> str:
     """The tag on the bronze table that keeps a point's snapshot."""
     return TAG_PREFIX + point.name

@@ -205,16 +205,16 @@ class Record:
     `accepted` is the last spec that passed validation, as JSON with all defaults: a refused change never stops its
     care. `previous` is the one before it. `deployed` is what the stream runs or rests with, `good` the last revision
     that ran through its soak. `started` says that the stream has been told to run at least once, so that it may have
-    state. `resting_on` names the point that the stopped stream rests on; None while it runs. `stops` counts stops that
-    failed, `recoveries` attempts beyond Flink's own restarts. A `rejected` revision was rolled back; it is not tried
-    again until the spec changes, or somebody asks for it. One whose `soak_failed` may only be rolled back by a person.
-    `rollback_failed` is about a last good revision that did not start. `last_scheduled` is when a savepoint was last
-    asked for by schedule. `handled` holds the requests by annotation that were carried out. `stale_days` are event days
-    of silver that a rewind left behind, until a run computes them anew that was created after the last rewind, at
-    `stale_since`; `stale_gold` are gold's. `discarded` are the heads of bronze that rewinds discarded. `computed`
-    says by which definition days were computed, by the runs that had ended at `computed_until`. `topic_id` is Kafka's
-    id of the topic that the stream's offsets belong to; `gaps` are what bronze lacks of it, and `lost_letters` what the
-    dead letters may lack.
+    state. `resting_on` names the point that the stopped stream rests on; None while it runs, and once another hand was
+    seen to have started it. `stops` counts stops that failed, `recoveries` attempts beyond Flink's own restarts. A
+    `rejected` revision was rolled back; it is not tried again until the spec changes, or somebody asks for it. One
+    whose `soak_failed` may only be rolled back by a person. `rollback_failed` is about a last good revision that did
+    not start. `last_scheduled` is when a savepoint was last asked for by schedule. `handled` holds the requests by
+    annotation that were carried out. `stale_days` are event days of silver that a rewind left behind, until a run
+    computes them anew that was created after the last rewind, at `stale_since`; `stale_gold` are gold's. `discarded`
+    are the heads of bronze that rewinds discarded. `computed` says by which definition days were computed, by the runs
+    that had ended at `computed_until`. `topic_id` is Kafka's id of the topic that the stream's offsets belong to;
+    `gaps` are what bronze lacks of it, and `lost_letters` what the dead letters may lack.
     """
 
     accepted: str | None = None

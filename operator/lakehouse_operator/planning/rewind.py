@@ -8,7 +8,6 @@ be read again.
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from lakehouse_contract import commits
 from lakehouse_operator.api.values import seconds
 from lakehouse_operator.planning import points, staleness
 from lakehouse_operator.planning.names import digest
@@ -72,7 +71,7 @@ def rewinding(s: Situation, revision: Revision) -> Step:
 
 def _roll_back(s: Situation, point: RecoveryPoint, snapshot: int, head: int) -> Step:
     """Note what is discarded, then move the table. The next round sees that it has moved, and starts."""
-    discarded = _discarded(s, point)
+    discarded = points.committed_since(s, point)
     gone = {each.id for each in discarded}
     s = staleness.left_behind(s, _stale_days(s, point, discarded))
     s = s.but(
@@ -139,7 +138,7 @@ def refusal(s: Situation, point: RecoveryPoint) -> Hold | None:
 def is_exact(s: Situation, point: RecoveryPoint) -> bool:
     """Whether nothing was committed since the point: bronze shows it; or it rests on it, or never ran from it."""
     if s.observes_tables and point.resolved:
-        return not _discarded(s, point)
+        return not points.committed_since(s, point)
     launch = s.launch
     return s.record.resting_on == point.name or (launch.point == point.path and not launch.ran and not s.last_commit)
 
@@ -198,7 +197,7 @@ def _not_proven(s: Situation, point: RecoveryPoint) -> Hold | None:
 
 
 def _snapshot_gone(s: Situation, point: RecoveryPoint) -> Hold | None:
-    if not _discarded(s, point):
+    if not points.committed_since(s, point):
         return None
     if point.bronze_snapshot is None:
         return Hold(
@@ -236,17 +235,6 @@ def _kafka_gone(s: Situation, point: RecoveryPoint) -> Hold | None:
 
 
 # --- what is discarded ------------------------------------------------------------------------------------------------
-
-
-def _discarded(s: Situation, point: RecoveryPoint) -> tuple[Commit, ...]:
-    """What the stream committed after the point, as far as it is seen.
-
-    Rewrites by maintenance alone don't count: they change no row.
-    """
-    history = (*s.bronze.older, *s.bronze.commits) if s.bronze else ()
-    after = next((index + 1 for index, each in enumerate(history) if each.id == point.bronze_snapshot), 0)
-    later = history[after:]
-    return later if any(commits.FLINK_JOB_ID in each.properties for each in later) else ()
 
 
 def _stale_days(s: Situation, point: RecoveryPoint, discarded: tuple[Commit, ...]) -> list[str]:

@@ -76,7 +76,8 @@ def waiting(s: Situation) -> Step | None:
     """What is left to tell the child in stage starting; None if it was told to run and the answer is awaited."""
     record, child = s.record, s.child
     if child is None:
-        exact = record.resting_on is not None or not record.started
+        resting = record.resting_point
+        exact = not record.started or (resting is not None and not points.is_outrun(s, resting))
         return Step(situation=s, state="Deploying", child="suspended", recheck=POLL) if exact else lost(s)
     if s.never_deployed:
         return _first_run(s)
@@ -139,9 +140,7 @@ def absent(s: Situation, revision: Revision) -> Step:
     if not record.started:
         return fresh(s, revision)
     resting = record.resting_point
-    if resting is not None:
-        return start(s.begin("deploy", "starting", revision, point=resting.name), revision, point=resting)
-    return back_to_newest(s, revision)
+    return back_to_newest(s, revision) if resting is None else _from(s, revision, resting)
 
 
 def back_to_newest(s: Situation, revision: Revision) -> Step:
@@ -200,7 +199,12 @@ def _from_metadata(s: Situation, revision: Revision) -> Step:
 
 
 def _from(s: Situation, revision: Revision, point: RecoveryPoint | None) -> Step:
-    """Start from the point that holds the newest state; without one, from nothing only if nothing ever ran."""
+    """Start from the point that holds the newest state; without one, from nothing only if nothing ever ran.
+
+    From a point that the stream has gone on since it is started only together with bronze.
+    """
+    if point is not None and points.is_outrun(s, point):
+        return back_to_newest(s, revision)
     if point is not None:
         return start(s.begin("deploy", "starting", revision, point=point.name), revision, point=point)
     began_with_nothing = s.launch.point is None and not s.launch.ran

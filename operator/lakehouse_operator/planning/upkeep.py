@@ -80,9 +80,11 @@ def noting_what_ran(s: Situation) -> Situation:
     child, launch = s.child, s.record.launch
     if child is None or launch is None or not child.settled:
         return s
+    if _has_left_its_point(s, child):
+        s = s.but(resting_on=None)
     if s.has_unknown_savepoint and child.desired_state == "suspended":
         return s.but(launch=replace(launch, ran=True))
-    if child.desired_state != "running" or child.lifecycle_state not in ("DEPLOYED", "STABLE", "FAILED"):
+    if not _is_deployed(child):
         return s
     if launch.job_id not in (None, child.job_id):
         s = _started_by_another(s, launch, child)
@@ -92,6 +94,17 @@ def noting_what_ran(s: Situation) -> Situation:
     # hand's change in that mode too, even before this job has restored anything.
     mode = "savepoint" if s.launch.mode == "last-state" else s.launch.mode
     return s.but(launch=replace(s.launch, job_id=child.job_id, ran=s.launch.ran or ran, mode=mode))
+
+
+def _is_deployed(child: Stream) -> bool:
+    return child.desired_state == "running" and child.lifecycle_state in ("DEPLOYED", "STABLE", "FAILED")
+
+
+def _has_left_its_point(s: Situation, child: Stream) -> bool:
+    """Whether another hand has started what rested, though it may be stopped again: its newest state is another."""
+    known = {s.launch.job_id, *(point.job_id for point in s.record.points)}
+    ran_again = child.job_id is not None and child.job_id not in known
+    return not child.deleting and (_is_deployed(child) or ran_again)
 
 
 def _started_by_another(s: Situation, launch: Launch, child: Stream) -> Situation:
