@@ -788,3 +788,22 @@ def test_a_head_that_a_rewind_discarded_is_kept_for_a_week():
     back.go(rounds=2)
     assert [tag for tag in back.tags if tag.startswith("discarded-")] == []
     assert back.record.discarded == ()
+
+
+def test_a_stream_whose_job_was_never_seen_running_keeps_what_its_metadata_holds_when_it_is_suspended():
+    unseen = world(observing=False)
+    unseen.go(60, rounds=4)
+    child = unseen.child
+    child.foreign["ingress"] = {"template": "x"}  # of another manager: its generation never settles
+    child.spec = {**child.spec, **child.foreign}
+    child.generation += 1
+    unseen.kill_job_manager()
+    unseen.go(rounds=16)
+    unseen.suspend()
+    unseen.go(5, rounds=30)
+    unseen.kill_job_manager()
+    unseen.go(rounds=10)
+    unseen.suspend(False)
+    unseen.go(rounds=80)
+    assert unseen.child.job_state == "RUNNING"
+    assert unseen.stateless_starts == []

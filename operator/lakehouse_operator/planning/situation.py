@@ -174,7 +174,8 @@ class Situation:
         """
         if self.never_deployed:
             return True
-        return self.cannot_be_running and (self.nothing_to_lose or not self.launch.ran)
+        has_state = self.child is not None and self.child.checkpoint_in_metadata is True
+        return self.cannot_be_running and (self.nothing_to_lose or not (self.launch.ran or has_state))
 
     @property
     def left_a_checkpoint(self) -> bool:
