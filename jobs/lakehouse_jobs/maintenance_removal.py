@@ -76,7 +76,8 @@ def remove_orphans(lakehouse: Lakehouse, table: str, before: int, *, dry_run: bo
     by_prefix = is_instance_of(lakehouse.spark.sparkContext._gateway, io, _LISTING)
     call = (
         f"CALL {quoted_name(lakehouse.catalog, 'system', 'remove_orphan_files')}("
-        f"table => {spark_literal(table)}, older_than => TIMESTAMP '{moment:%Y-%m-%d %H:%M:%S} UTC', "
+        f"table => {spark_literal(lakehouse.identifier(table))}, "
+        f"older_than => TIMESTAMP '{moment:%Y-%m-%d %H:%M:%S} UTC', "
         f"prefix_mismatch_mode => 'IGNORE', prefix_listing => {str(by_prefix).lower()}, "
         f"dry_run => {str(dry_run).lower()})"
     )

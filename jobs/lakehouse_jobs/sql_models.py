@@ -77,7 +77,8 @@ def parse(spark: SparkSession, catalog: str, model: Model, allowed: Sequence[str
     relations, problems = [], []
     ctes = {str(name).lower() for name in _cte_names(plan)}
     for found in sorted(set(_relations(plan)), key=lambda relation: relation.first):
-        name = found.table.removeprefix(f"{catalog}.")
+        # A catalog may have the name of a namespace.
+        name = found.table if found.table in allowed else found.table.removeprefix(f"{catalog}.")
         if "." not in name and name in ctes:
             continue
         if name not in allowed:

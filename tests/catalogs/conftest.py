@@ -37,7 +37,7 @@ def postgres(everything: Machine) -> Kind:
 
 
 def rest(everything: Machine) -> Kind:
-    """A server of the REST protocol, which wants to see a credential."""
+    """A server of the REST protocol, which wants to see a credential. The catalog has a name that a namespace has."""
     everything.postgres.create("behind-rest")
     server = servers.rest_catalog(
         everything.processes,
@@ -61,7 +61,7 @@ def rest(everything: Machine) -> Kind:
     server.start()
     return Kind(
         "rest",
-        {"type": "rest", "uri": f"http://{servers.HOST}:{server.port}"},
+        {"type": "rest", "uri": f"http://{servers.HOST}:{server.port}", "name": "silver"},
         {"credential": CREDENTIAL},
         server,
         everything.minio,

@@ -21,6 +21,12 @@ AWS_KEYS = {"AWS_ACCESS_KEY_ID": "catalog-tests", "AWS_SECRET_ACCESS_KEY": "the-
 """Both stores know this user."""
 MINIO_BUCKET, VERSITYGW_BUCKET = "on-minio", "on-versitygw"
 _SECONDS = 300.0
+_LITTLE_DATA = {
+    # A handful of rows: planning again between stages costs more than it saves.
+    "spark.sql.adaptive.enabled": "false",
+    "spark.sql.shuffle.partitions": "1",
+    "spark.ui.enabled": "false",
+}
 
 
 def programs() -> dict[str, Path]:
@@ -86,7 +92,7 @@ class Spark:
         self._number = 0
         self.run = spark.submit(
             processes, laid_out, directory, name=name, script=Path(__file__).with_name("spark_worker.py"),
-            arguments=[str(self._requests)], environment=environment,
+            arguments=[str(self._requests)], environment=environment, options=_LITTLE_DATA,
         )  # fmt: skip
 
     def ask(self, **request: Any) -> Callable[[], Any]:
@@ -156,7 +162,7 @@ def running(directory: Path) -> Iterator[Machine]:
             )
         ]
         for store in stores:
-            _make_bucket(store)
+            store.filesystem.create_dir(store.bucket)
         buckets = {
             f"fs.s3a.bucket.{store.bucket}.{name}": value
             for store in stores
@@ -173,13 +179,3 @@ def running(directory: Path) -> Iterator[Machine]:
         finally:
             processes.stop()
             postgres.remove()
-
-
-def _make_bucket(store: servers.Store) -> None:
-    from pyarrow.fs import S3FileSystem
-
-    key, secret = AWS_KEYS.values()
-    S3FileSystem(
-        access_key=key, secret_key=secret, endpoint_override=store.endpoint, region="us-east-1",
-        allow_bucket_creation=True, force_virtual_addressing=False,
-    ).create_dir(store.bucket)  # fmt: skip

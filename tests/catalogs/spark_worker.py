@@ -9,25 +9,36 @@ import io
 import json
 import sys
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from pyspark.sql import SparkSession
 
 from lakehouse_contract import layout
-from lakehouse_contract.decoding import decode
-from lakehouse_contract.settings import CatalogSettings
+from lakehouse_contract.decoding import decode, from_json
+from lakehouse_contract.settings import CatalogSettings, MaintenanceSettings
 from lakehouse_contract.tables import spark_schema
-from lakehouse_jobs import silver, spark_session
+from lakehouse_jobs import batch_job, gold, maintenance, silver, spark_session
+
+JOBS = {"silver": silver.main, "gold": gold.main}
 
 
-def run_silver(settings: str) -> dict[str, Any]:
-    """The silver job's own command line."""
+def run(stage: str, settings: str) -> dict[str, Any]:
+    """A job as its own command line runs it, but for maintenance's clock."""
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
-        code = silver.main(["--settings", settings])
+        code = maintain(settings) if stage == "maintenance" else JOBS[stage](["--settings", settings])
     return {"code": code, **json.loads(said.getvalue().splitlines()[-1])}
+
+
+def maintain(settings: str) -> int:
+    """The maintenance job by a clock that is ahead: no pipeline may keep its snapshots for less than a minute."""
+
+    def job(spark: SparkSession, settings: MaintenanceSettings, started: datetime) -> dict[str, Any]:
+        return maintenance.run(spark, settings, started + timedelta(minutes=2))
+
+    return batch_job.execute("maintenance", lambda: from_json(MaintenanceSettings, settings), job)
 
 
 def append(catalog: dict[str, Any], table: str, until: str, environment: Any) -> int:
@@ -43,10 +54,10 @@ def append(catalog: dict[str, Any], table: str, until: str, environment: Any) ->
     return number
 
 
-def query(catalog: dict[str, Any], sql: str, environment: Any) -> list[list[Any]]:
-    """The rows of a query."""
+def query(catalog: dict[str, Any], texts: list[str], environment: Any) -> list[list[list[Any]]]:
+    """The rows of each query."""
     session = spark_session.open_session(decode(CatalogSettings, catalog), environment, "query")
-    return [list(row) for row in session.sql(sql).collect()]
+    return [[list(row) for row in session.sql(text).collect()] for text in texts]
 
 
 def answer(request: dict[str, Any]) -> Any:
@@ -54,12 +65,12 @@ def answer(request: dict[str, Any]) -> Any:
     import os
 
     match request:
-        case {"do": "silver", "settings": settings}:
-            return run_silver(settings)
+        case {"do": "run", "stage": stage, "settings": settings}:
+            return run(stage, settings)
         case {"do": "append", "catalog": catalog, "table": table, "until": until}:
             return append(catalog, table, until, os.environ)
-        case {"do": "query", "catalog": catalog, "sql": sql}:
-            return query(catalog, sql, os.environ)
+        case {"do": "query", "catalog": catalog, "texts": texts}:
+            return query(catalog, texts, os.environ)
     raise ValueError(f"nobody knows how to do {request}")
 
 
@@ -80,7 +91,7 @@ def main(folder: Path) -> None:
         if session is not None:
             session.stop()
         draft = folder / f"{number}.draft"
-        draft.write_text(json.dumps(found))
+        draft.write_text(json.dumps(found, default=str))
         draft.rename(folder / f"{number}.answer")
         number += 1
 

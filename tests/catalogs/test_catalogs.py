@@ -2,11 +2,12 @@
 
 from collections import Counter
 from itertools import groupby
+from typing import Any
 
 import pytest
 
-from catalogs.lakehouse import BRONZE, SILVER
-from catalogs.life import DISCARDED, FIRST, MORE, TAG, Life
+from catalogs.lakehouse import BRONZE, DAILY, LATEST, PEOPLE, SILVER, WHO
+from catalogs.life import BACKFILL, DISCARDED, FIRST, MORE, TAG, Life
 from catalogs.machine import AWS_KEYS
 from lakehouse_contract import layout
 from lakehouse_contract.commits import FLINK_JOB_ID, ExitCode
@@ -42,11 +43,96 @@ def test_flink_makes_the_table_that_is_declared(life: Life) -> None:
     assert [(field.name, str(field.transform)) for field in table.spec().fields] == [("event_time_day", "day")]
 
 
-def test_silver_reads_what_is_new_and_nothing_twice(life: Life) -> None:
-    assert [said["outcome"] for said in life.silver] == ["succeeded"] * 3
+def test_silver_reads_what_is_new_and_nothing_twice_and_goes_on_after_compaction(life: Life) -> None:
+    assert [said["outcome"] for said in life.silver] == ["succeeded"] * 4
+    rest = life.produced + life.appended - FIRST - MORE
     # Whether the second run finds commits without rows or none at all is a matter of the moment.
-    assert [said["tables"][0].get("rowsRead", 0) for said in life.silver] == [FIRST, 0, MORE]
-    assert life.lakehouse.rows(SILVER) == FIRST + MORE
+    assert [said["tables"][0].get("rowsRead", 0) for said in life.silver] == [FIRST, 0, MORE, rest]
+    assert "note" not in life.silver[-1]["tables"][0]
+    assert life.lakehouse.rows(SILVER) == life.produced
+
+
+def test_a_dimension_gets_its_new_versions_and_the_ends_of_old_ones_in_one_commit(life: Life) -> None:
+    versions = {(row["who"], row["plan"]): row for row in life.people}
+    assert len(versions) == len(life.people)
+    assert {key: row["is_current"] for key, row in versions.items()} == {
+        (who, plan): plan == "pro" for who in WHO for plan in ("free", "pro")
+    }
+    assert all(versions[who, "free"]["valid_to"] == versions[who, "pro"]["valid_from"] for who in WHO)
+    (report,) = life.silver[2]["dimensions"]
+    assert (report["inserted"], report["updated"], report["deleted"]) == (len(WHO), len(WHO), 0)
+    assert set(life.lakehouse.table(PEOPLE).refs()) == {"main", f"rel_{BACKFILL}"}, "the branch is gone"
+
+
+def test_days_again_are_audited_published_and_released_and_the_same_run_does_so_once(life: Life) -> None:
+    done = life.backfill
+    assert [said["outcome"] for said in done.reports] == ["succeeded"] * 2
+    assert [said["release"] for said in done.reports] == [f"rel_{BACKFILL}", None]
+    assert done.reports[1]["tables"][0]["skipped"] == "already done"
+    assert len(done.contents[0]) == FIRST + MORE
+    assert done.contents[1] == done.contents[0]
+    before, after, again = done.heads
+    assert before != after == again
+    assert done.refs == {"main": after, f"rel_{BACKFILL}": after}, "the branch is gone"
+    audits = life.lakehouse.table("silver.backfill_audits").scan().to_arrow().to_pylist()
+    assert {row["check_name"] for row in audits} >= {"keys_unique", "reconciles_with_bronze", "versions_unbroken"}
+    assert all(row["passed"] for row in audits)
+
+
+def test_gold_is_what_its_sql_says_though_a_model_became_another(life: Life) -> None:
+    assert [said["outcome"] for said in life.gold.reports] == ["succeeded"] * 2
+    assert [model.get("reason") for model in life.gold.reports[1]["models"]] == [None, "the model changed"]
+    assert all(said["release"] for said in life.gold.reports)
+    assert life.gold.latest[0] == life.gold.latest[1]
+    assert len(life.gold.latest[0]) == len(WHO)
+    assert life.gold.daily == life.gold.wanted
+    assert sum(row[1] for row in life.gold.daily[1]) == FIRST + MORE
+    names = [field.name for field in life.lakehouse.table(DAILY).schema().fields]
+    assert names[:3] == ["day", "events", "largest"]
+    assert {f"rel_{said['run']}" for said in life.gold.reports} <= life.lakehouse.table(DAILY).refs().keys()
+
+
+def test_the_view_says_which_models_lag_behind_silver(life: Life) -> None:
+    assert [said["freshness"] for said in life.gold.reports] == ["gold.model_freshness"] * 2
+    assert life.gold.fresh == ([[DAILY, False], [LATEST, True]], [[DAILY, True], [LATEST, True]])
+
+
+def by_table(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    assert report["outcome"] == "succeeded", report
+    found = {each["table"]: each for each in report["tables"]}
+    assert not [each for each in found.values() if "gaveWay" in each]
+    return found
+
+
+def test_maintenance_makes_few_files_of_many_and_changes_no_row(life: Life) -> None:
+    manifests, everything = map(by_table, life.upkeep.reports)
+    assert manifests[BRONZE]["manifestsRewritten"] > 10
+    assert everything[BRONZE]["files"] == {
+        "before": manifests[BRONZE]["files"]["after"],
+        "after": len(life.lakehouse.days),
+    }
+    assert everything[BRONZE]["files"]["before"] > 10
+    assert (everything[PEOPLE]["files"]["before"] > 1, everything[PEOPLE]["files"]["after"]) == (True, 1)
+    before, after = life.upkeep.contents
+    assert len(before[BRONZE]) == life.produced + life.appended
+    assert after == before
+
+
+def test_maintenance_removes_the_snapshots_that_nobody_needs(life: Life) -> None:
+    before, after = life.upkeep.snapshots
+    line = [commit.id for commit in life.bronze.commits]
+    assert before[BRONZE] - after[BRONZE] == set(line[: line.index(life.first)]) != set()
+    assert life.upkeep.tagged == FIRST
+    # One says how far silver has come, the other is released; its files came with a snapshot on a branch: that is gone.
+    assert after[SILVER] == set(life.backfill.heads)
+    assert before[SILVER] > after[SILVER]
+    assert by_table(life.upkeep.reports[1])["gold.model_refreshes"]["expired"]["dataFiles"] == 1
+
+
+def test_maintenance_removes_old_files_that_no_snapshot_knows_and_no_others(life: Life) -> None:
+    assert life.upkeep.lost == set()
+    assert life.upkeep.unknown == {life.upkeep.young}
+    assert by_table(life.upkeep.reports[1])[BRONZE]["orphansRemoved"] >= 1
 
 
 def test_a_catalog_that_is_away_is_told_by_the_operator_and_by_a_job_that_needs_it(life: Life) -> None:
@@ -69,7 +155,7 @@ def test_a_roll_back_is_seen_by_spark_and_what_it_discards_is_kept(life: Life) -
     refs = life.lakehouse.table(BRONZE).refs()
     assert {name: refs[name].snapshot_id for name in (TAG, DISCARDED, "main")} == {
         TAG: life.first,
-        DISCARDED: life.bronze.commits[-1].id,
+        DISCARDED: life.head,
         "main": life.first,
     }
 
