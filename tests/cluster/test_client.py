@@ -1,6 +1,7 @@
 """The real client when things go wrong: what it tries again, what it reports, and that nothing is done twice."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -14,6 +15,7 @@ from control_plane.api_server import ControlPlane
 from control_plane.faulty_proxy import (
     FaultyProxy,
     after,
+    answer_json,
     answer_text,
     answer_with,
     drop,
@@ -390,12 +392,13 @@ class TestCapabilities:
     async def _eventually(
         cluster: KubernetesCluster, *, flink: bool, spark: bool, snapshots: bool = False
     ) -> Capabilities:
-        # The server publishes the schema of a new CRD a moment after it serves it.
         async with asyncio.timeout(30):
             while True:
-                seen = await cluster.capabilities()
-                if (seen.flink, seen.spark_applications, seen.state_snapshots) == (flink, spark, snapshots):
-                    return seen
+                # The server publishes the schema of a new CRD a moment after it serves it.
+                with contextlib.suppress(Unavailable):
+                    seen = await cluster.capabilities()
+                    if (seen.flink, seen.spark_applications, seen.state_snapshots) == (flink, spark, snapshots):
+                        return seen
                 await asyncio.sleep(0.05)
 
     async def test_operators_may_come_go_and_be_exchanged(self, plane: ControlPlane) -> None:
@@ -442,3 +445,11 @@ class TestCapabilities:
         with pytest.raises(ClusterError):
             await cluster.capabilities()
         assert (await cluster.capabilities()).flink
+
+    async def test_a_schema_that_is_not_published_yet_is_no_missing_operator(self, proxy: FaultyProxy) -> None:
+        # As an API server that has just started answers: it serves the kinds, and its index does not hold them yet.
+        proxy.then(answer_json({"paths": {}}))
+        async with KubernetesCluster(Login(proxy.kubeconfig), patience=IMPATIENT, capabilities_age=0) as cluster:
+            with pytest.raises(Unavailable, match="has not published the schema of flinkdeployments"):
+                await cluster.capabilities()
+            assert (await cluster.capabilities()).flink

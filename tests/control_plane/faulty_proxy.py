@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 import json
 import ssl
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aiohttp import ClientSession, TCPConnector, web
+from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
 
 from control_plane.api_server import ControlPlane
 
@@ -24,13 +25,28 @@ class FaultyProxy:
         url: where it listens.
         kubeconfig: a file for clients that go through it.
         seen: method and path of every request, in order.
-        faults: what happens to the next requests, one each, first come first served.
+        faults: what happens to the next requests, one each, first come first served. A watch is no request here.
     """
 
     url: str
     kubeconfig: Path
     seen: list[tuple[str, str]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    _watches: dict[web.StreamResponse, str] = field(default_factory=dict)
+
+    @property
+    def watches(self) -> Counter[str]:
+        """How many watches of each kind are open, by the kind's plural."""
+        return Counter(self._watches.values())
+
+    async def break_watches(self, plural: str, code: int, message: str) -> None:
+        """Tell an error in each open watch of a kind, as the API server does, which then ends the watch."""
+        told = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "code": code}
+        line = json.dumps({"type": "ERROR", "object": told}).encode() + b"\n"
+        for answer in [answer for answer, watched in self._watches.items() if watched == plural]:
+            del self._watches[answer]
+            await answer.write(line)
+            await answer.write_eof()
 
     def then(self, *faults: Fault) -> None:
         """Let these happen to the next requests."""
@@ -43,14 +59,33 @@ async def faulty_proxy(plane: ControlPlane, folder: Path) -> AsyncIterator[Fault
     trust = ssl.create_default_context(cafile=str(plane.ca_file))
     async with ClientSession(connector=TCPConnector(ssl=trust), auto_decompress=False) as upstream:
 
+        async def watch(request: web.Request) -> web.StreamResponse:
+            headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
+            async with upstream.get(plane.url + request.raw_path, headers=headers, timeout=_ENDLESS) as answer:
+                passed_on = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.content_type})
+                await passed_on.prepare(request)
+                proxy._watches[passed_on] = request.path.rsplit("/", 1)[1]
+                try:
+                    async for chunk in answer.content.iter_any():
+                        if passed_on not in proxy._watches:
+                            break
+                        await passed_on.write(chunk)
+                except ConnectionError:
+                    pass  # whoever watched has gone
+                finally:
+                    proxy._watches.pop(passed_on, None)
+                return passed_on
+
         async def handle(request: web.Request) -> web.StreamResponse:
             body = await request.read()
             proxy.seen.append((request.method, request.path))
+            if request.query.get("watch") == "true":
+                return await watch(request)
 
             async def really() -> web.Response:
                 headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
                 target = plane.url + request.raw_path
-                async with upstream.request(request.method, target, data=body, headers=headers) as answer:
+                async with upstream.request(request.method, target, data=body or None, headers=headers) as answer:
                     content = await answer.read()
                     return web.Response(status=answer.status, body=content, content_type=answer.content_type)
 
@@ -72,6 +107,7 @@ async def faulty_proxy(plane: ControlPlane, folder: Path) -> AsyncIterator[Fault
             await runner.cleanup()
 
 
+_ENDLESS = ClientTimeout(total=None)
 _PASSED_ON = ("Authorization", "Content-Type", "Accept")
 
 
@@ -87,6 +123,15 @@ def answer_with(status: int, message: str = "as ordered", *, retry_after: str | 
         body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "code": status}
         headers = {} if retry_after is None else {"Retry-After": retry_after}
         return web.json_response({**body, "reason": reason}, status=status, headers=headers)
+
+    return fault
+
+
+def answer_json(body: object) -> Fault:
+    """Answer well, without asking the server."""
+
+    async def fault(request: web.Request, really: Callable[[], Awaitable[web.Response]]) -> web.StreamResponse:
+        return web.json_response(body)
 
     return fault
 

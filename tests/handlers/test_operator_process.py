@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 
 from control_plane.api_server import ControlPlane, api_server_away, running_control_plane
+from control_plane.faulty_proxy import faulty_proxy
 from control_plane.fixtures import new_namespace
 from handlers.actors import NAME, Actors, manifest
 from lakehouse_operator.cluster.client import KubernetesCluster
 from lakehouse_operator.cluster.errors import NotFound
-from lakehouse_operator.cluster.kinds import LAKEHOUSE_PIPELINE
+from lakehouse_operator.cluster.kinds import FLINK_DEPLOYMENT, LAKEHOUSE_PIPELINE, Kind
 from lakehouse_operator.cluster.rest import Login
 
 DEADLINE = 90.0
@@ -148,11 +149,7 @@ async def test_what_a_child_does_is_noticed_without_waiting_for_the_next_look(
     await eventually(lambda: is_ready(actors))
     uid = (await actors.deployment())["metadata"]["uid"]
     await actors.flink_runs(job="b" * 32)
-
-    async def shown() -> bool:
-        return (await actors.pipeline())["status"]["stream"]["jobId"] == "b" * 32
-
-    await eventually(shown)
+    await eventually(lambda: is_shown(actors, "b" * 32))
     assert (await actors.deployment())["metadata"]["uid"] == uid
 
 
@@ -184,11 +181,7 @@ async def is_noticed_once_installed(plane: ControlPlane, actors: Actors) -> None
     await eventually(lambda: is_ready(actors))
     # At rest it looks every five minutes: that it hears sooner is the watch's doing.
     await actors.flink_runs(job="b" * 32)
-
-    async def shown() -> bool:
-        return bool((await actors.pipeline())["status"]["stream"]["jobId"] == "b" * 32)
-
-    await eventually(shown)
+    await eventually(lambda: is_shown(actors, "b" * 32))
 
 
 async def test_of_two_replicas_one_leads_and_the_other_takes_over(
@@ -251,10 +244,35 @@ async def test_it_lives_through_a_restart_of_the_api_server_and_hears_of_what_ha
             operator.end(signal.SIGKILL)
 
 
+@pytest.mark.parametrize("kind", [LAKEHOUSE_PIPELINE, FLINK_DEPLOYMENT])
+async def test_it_ends_when_the_api_server_tells_an_error_in_a_watch_and_hears_all_when_it_is_started_again(
+    actors: Actors, control_plane: ControlPlane, start: Callable[..., Operator], tmp_path: Path, kind: Kind
+) -> None:
+    async with faulty_proxy(control_plane, tmp_path) as proxy:
+        operator = start(KUBECONFIG=str(proxy.kubeconfig))
+        await actors.create_pipeline()
+        await eventually(lambda: is_told_to_run(actors))
+
+        async def is_watched() -> bool:
+            return proxy.watches[kind.plural] == 1
+
+        await eventually(is_watched)
+        await proxy.break_watches(kind.plural, 500, "etcdserver: leader changed")
+        assert await asyncio.to_thread(operator.process.wait, DEADLINE) == 1
+        assert "so this process ends: Error in the watch-stream" in (tmp_path / "operator-0.log").read_text()
+    start()
+    await actors.flink_runs()
+    await eventually(lambda: is_ready(actors))
+
+
+async def is_shown(actors: Actors, job: str) -> bool:
+    return bool((await actors.pipeline())["status"]["stream"]["jobId"] == job)
+
+
 async def is_told_of_job(actors: Actors, job: str) -> bool:
     """Whether the status names a job that the Flink operator has just said to run."""
     await actors.flink_runs(job=job)
-    return bool((await actors.pipeline())["status"]["stream"]["jobId"] == job)
+    return await is_shown(actors, job)
 
 
 async def is_stopped(actors: Actors) -> bool:

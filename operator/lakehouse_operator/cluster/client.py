@@ -312,7 +312,25 @@ class KubernetesCluster(Cluster):
         )
 
     async def _schema(self, index: Resource, kind: Kind) -> Resource | None:
-        """The OpenAPI schema of a kind, None if it is not installed. Fetched again only when its hash has changed."""
+        """The OpenAPI schema of a kind, None if it is not installed. Fetched again only when its hash has changed.
+
+        Raises:
+            Unavailable: The kind is served, but its schema is not published. An API server that has just started
+                publishes those of CRDs a little later than it is ready.
+        """
+        schema = await self._published(index, kind)
+        if schema is None and await self._is_served(kind):
+            raise Unavailable(f"the API server has not published the schema of {kind.plural}.{kind.group} yet")
+        return schema
+
+    async def _is_served(self, kind: Kind) -> bool:
+        try:
+            served = await self._rest.request("GET", kind.root)
+        except (NotFound, NotInstalled):
+            return False
+        return any(each["name"] == kind.plural for each in served["resources"])
+
+    async def _published(self, index: Resource, kind: Kind) -> Resource | None:
         if kind.root not in index:
             self._schemas.pop(kind.root, None)
             return None

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
+import os
 import signal
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
@@ -46,6 +48,13 @@ class _NoDiffs(kopf.DiffBaseStorage):  # type: ignore[misc]  # kopf has no types
         return
 
 
+class _Persistent:
+    """Seconds between the tries of a request of kopf's, without an end: a watch that gives up stays silent for ever."""
+
+    def __iter__(self) -> Iterator[float]:
+        return itertools.chain((0.5, 1.0, 2.0), itertools.repeat(5.0))
+
+
 def kopf_settings(config: Config) -> kopf.OperatorSettings:
     """Kopf's settings: timeouts on everything, and nothing of kopf's own on any object."""
     settings = kopf.OperatorSettings()
@@ -59,6 +68,7 @@ def kopf_settings(config: Config) -> kopf.OperatorSettings:
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 10
     settings.networking.enforce_retry_after = True
+    settings.networking.error_backoffs = _Persistent()
     # Handlers only ring bells, and `Bells` limits what follows. A limit here would let hundreds of pipelines wait, at
     # the start, until the workers of others have been idle for long enough to end.
     settings.queueing.worker_limit = None
@@ -166,7 +176,7 @@ async def _watch(config: Config, bells: Bells, cluster: KubernetesCluster, stop:
         for task in others:
             task.cancel()
         if watching.done():
-            stop.set()  # by itself: its watches have ended, so this process must not go on as if it saw anything
+            stop.set()  # by itself: kopf takes SIGTERM and SIGINT for itself
         over.set()
         await watching
 
@@ -181,17 +191,35 @@ async def _watch_kinds(config: Config, bells: Bells, cluster: KubernetesCluster,
         return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
     labelling = asyncio.create_task(labels.keep())
+    not_ours_to_end = asyncio.all_tasks()
+    roots = await kopf.spawn_tasks(
+        registry=registry,
+        settings=kopf_settings(config),
+        namespaces=config.namespaces,
+        clusterwide=not config.namespaces,
+        standalone=True,
+        stop_flag=over,
+    )
+    guard = asyncio.create_task(_end_with(roots))
     try:
-        await kopf.operator(
-            registry=registry,
-            settings=kopf_settings(config),
-            namespaces=config.namespaces,
-            clusterwide=not config.namespaces,
-            standalone=True,
-            stop_flag=over,
-        )
+        await kopf.run_tasks(roots, ignored={*not_ours_to_end, guard})
     finally:
+        guard.cancel()
         labelling.cancel()
+
+
+async def _end_with(roots: Collection["asyncio.Task[None]"]) -> None:
+    """End the process where one of kopf's tasks fails; whoever started it starts it again.
+
+    It does so where the API server tells an error within a watch, such as etcd's while it elects a leader. kopf then
+    waits for its other watches without an end where one of them is about to log in (1.45.2), and hears nothing more.
+    """
+    await asyncio.wait(roots, return_when=asyncio.FIRST_COMPLETED)
+    failures = [task.exception() for task in roots if task.done() and not task.cancelled()]
+    if failure := next(filter(None, failures), None):
+        _log.critical("watching has failed, so this process ends: %s", failure)
+        logging.shutdown()
+        os._exit(1)
 
 
 async def _step_down(leadership: Leadership, stop: asyncio.Event) -> None:

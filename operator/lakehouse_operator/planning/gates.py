@@ -50,7 +50,7 @@ def flink_version_is_supported(s: Situation) -> Hold | None:
         reason="FlinkVersionNotSupported",
         message=f"bronze.flinkVersion {version} is not known to the installed Flink operator; it knows "
         f"{', '.join(sorted(known))}. Upgrade the Flink operator, or choose one of these with a matching image",
-        recheck=timedelta(minutes=5),
+        recheck=2 * POLL,
         stalled=True,
     )
 
