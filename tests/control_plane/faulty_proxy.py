@@ -26,12 +26,14 @@ class FaultyProxy:
         kubeconfig: a file for clients that go through it.
         seen: method and path of every request, in order.
         faults: what happens to the next requests, one each, first come first served. A watch is no request here.
+        muted: plurals of kinds of which watches tell nothing any more, and go on.
     """
 
     url: str
     kubeconfig: Path
     seen: list[tuple[str, str]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    muted: set[str] = field(default_factory=set)
     _watches: dict[web.StreamResponse, str] = field(default_factory=dict)
 
     @property
@@ -69,7 +71,8 @@ async def faulty_proxy(plane: ControlPlane, folder: Path) -> AsyncIterator[Fault
                     async for chunk in answer.content.iter_any():
                         if passed_on not in proxy._watches:
                             break
-                        await passed_on.write(chunk)
+                        if proxy._watches[passed_on] not in proxy.muted:
+                            await passed_on.write(chunk)
                 except ConnectionError:
                     pass  # whoever watched has gone
                 finally:

@@ -12,9 +12,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from control_plane.api_server import ControlPlane, api_server_away, running_control_plane
-from control_plane.faulty_proxy import faulty_proxy
+from control_plane.faulty_proxy import answer_with, drop, faulty_proxy, lose_the_answer
 from control_plane.fixtures import new_namespace
 from handlers.actors import NAME, Actors, manifest
 from lakehouse_operator.cluster.client import KubernetesCluster
@@ -263,6 +264,55 @@ async def test_it_ends_when_the_api_server_tells_an_error_in_a_watch_and_hears_a
     start()
     await actors.flink_runs()
     await eventually(lambda: is_ready(actors))
+
+
+async def test_an_operator_whose_watch_tells_nothing_any_more_is_not_healthy(
+    actors: Actors, control_plane: ControlPlane, start: Callable[..., Operator], tmp_path: Path
+) -> None:
+    async with faulty_proxy(control_plane, tmp_path) as proxy:
+        operator = start(KUBECONFIG=str(proxy.kubeconfig), STALE_AFTER_SECONDS="10")
+        await actors.create_pipeline()
+        await eventually(lambda: is_told_to_run(actors))
+        proxy.muted.add(LAKEHOUSE_PIPELINE.plural)
+        assert (await asyncio.to_thread(operator.get, operator.health, "/healthz"))[0] == 200
+        await actors.create_pipeline(parallelism=2)
+
+        async def is_unhealthy() -> bool:
+            return (await asyncio.to_thread(operator.get, operator.health, "/healthz"))[0] == 503
+
+        await eventually(is_unhealthy)
+        told = await asyncio.to_thread(operator.get, operator.metrics, "/metrics")
+        assert "lakehouse_watch_silent_seconds 0.0" not in told[1]
+
+
+async def test_a_busy_api_server_that_throttles_refuses_and_loses_answers_is_lived_through(
+    actors: Actors, control_plane: ControlPlane, start: Callable[..., Operator], tmp_path: Path
+) -> None:
+    refused: list[str] = []
+
+    async def conflict(request: web.Request, really: Callable[[], Awaitable[web.Response]]) -> web.StreamResponse:
+        if request.method == "GET":
+            proxy.then(conflict)  # for the next write
+            return await really()
+        refused.append(request.path)
+        return await answer_with(409, "the object has been modified", reason="Conflict")(request, really)
+
+    failing = (answer_with(500, "etcdserver: request timed out"), answer_with(503), answer_with(504))
+    throttled = answer_with(429, retry_after="1")
+    storm = (throttled, lose_the_answer, drop, conflict, *failing, conflict, lose_the_answer, drop, throttled)
+    async with faulty_proxy(control_plane, tmp_path) as proxy:
+        start(KUBECONFIG=str(proxy.kubeconfig))
+        proxy.then(*storm)
+        await actors.create_pipeline()
+        await eventually(lambda: is_told_to_run(actors))
+        proxy.then(*storm)
+        await actors.flink_runs()
+        proxy.then(*storm)
+        await eventually(lambda: is_ready(actors))
+        await actors.create_pipeline(parallelism=2)
+        proxy.then(*storm)
+        await eventually(lambda: is_stopped(actors))
+        assert len(refused) > 3
 
 
 async def is_shown(actors: Actors, job: str) -> bool:

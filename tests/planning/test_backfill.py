@@ -15,7 +15,7 @@ from lakehouse_operator.planning.observed import BackfillObject, Observed, RunOb
 from lakehouse_operator.planning.plan import CreateOnce, Hold
 from planning import examples
 from planning.batch_builders import OLDER, REVISION, at, bronze, commit, run, seen
-from planning.test_batch_life import World
+from planning.batch_world import BatchWorld
 
 NOW = at("03-10 08:10")
 DEFINITION = Definition(name="kept", revisions={"silver": REVISION, "gold": REVISION}, bronze_table="bronze.events")
@@ -252,7 +252,7 @@ def test_a_run_that_is_deleted_before_its_outcome_is_created_again() -> None:
 
 
 def test_a_backfill_of_more_days_than_the_history_keeps_comes_to_its_end() -> None:
-    world = World("all", "Forbid", bronze_goes_on=False)
+    world = BatchWorld("all", "Forbid", bronze_goes_on=False)
     asked = backfill("2026-02-01", "2026-02-05", approved=True)
     world.backfills = {"mend": asked}
     for _ in range(40):

@@ -42,6 +42,14 @@ def test_a_catch_up_limit_keeps_the_newest() -> None:
     assert started(decide(seen(NOW, runs=DONE[:1]), catch_up_limit=2)) == ["06:00"]
 
 
+def test_without_catching_up_an_interval_is_left_to_the_next_one_once_its_length_and_deadline_have_passed() -> None:
+    daily = {"schedule": "0 0 * * *", "catch_up": "none"}
+    assert started(decide(seen(at("03-10 02:59")), **daily)) == ["23:00"]
+    assert started(decide(seen(at("03-10 03:01")), **daily)) == []
+    assert started(decide(seen(at("03-11 00:01")), **daily)) == ["23:00"]
+    assert started(decide(seen(at("03-10 03:01")), **{**daily, "catch_up": "latest"})) == ["23:00"]
+
+
 def test_nothing_of_before_the_pipeline_was_seen_is_caught_up() -> None:
     world = seen(NOW, status={"layers": {"silver": {"since": "2026-03-10T07:40:00Z"}}})
     assert started(decide(world)) == ["07:00"]

@@ -11,12 +11,12 @@ from lakehouse_operator.planning.observed import Capabilities, RunObject
 from lakehouse_operator.planning.plan import CreateOnce, Delete, Hold
 from planning import examples
 from planning.batch_builders import at
-from planning.test_batch_life import START, World
+from planning.batch_world import START, BatchWorld
 
 EARLIER = {"start": "2026-03-09T22:00:00Z", "end": "2026-03-09T23:00:00Z"}
 
 
-def by_hand(world: World, stage: str = "silver", **spec: Any) -> RunObject:
+def by_hand(world: BatchWorld, stage: str = "silver", **spec: Any) -> RunObject:
     before = set(world.runs)
     world.by_hand({"pipelineRef": {"name": "numerals"}, "stage": stage, "reason": "manual", **spec})
     (name,) = set(world.runs) - before
@@ -28,14 +28,14 @@ def begun(decision: BatchDecision) -> list[str]:
     return [each["metadata"]["labels"]["lakehouse.dev/run"] for each in made if each["kind"] == "SparkApplication"]
 
 
-def reason(world: World, run: RunObject) -> str:
+def reason(world: BatchWorld, run: RunObject) -> str:
     condition: dict[str, str] = world.runs[run.name].status["conditions"][0]
     return condition["reason"]
 
 
-def busy(stage: str, **spec: Any) -> World:
+def busy(stage: str, **spec: Any) -> BatchWorld:
     """A world in which a run of the schedule is under way."""
-    world = World("all", "Forbid", bronze_goes_on=False)
+    world = BatchWorld("all", "Forbid", bronze_goes_on=False)
     run = by_hand(world, stage, dataInterval=EARLIER, **spec)
     scheduled = replace(run, name="scheduled", spec={**run.spec, "reason": "schedule"}, created_at=at("03-10 00:01"))
     world.runs = {"scheduled": scheduled}
@@ -70,7 +70,7 @@ def test_a_run_of_another_stage_waits_for_nobody() -> None:
 
 
 def test_while_bronze_is_rewound_it_waits_and_while_all_is_suspended_it_does_not() -> None:
-    world = World("all", "Forbid", paused=Hold(reason="Rewinding", message="bronze goes back"))
+    world = BatchWorld("all", "Forbid", paused=Hold(reason="Rewinding", message="bronze goes back"))
     run = by_hand(world)
     assert begun(world.round()) == []
     assert reason(world, run) == "Rewinding"
@@ -80,7 +80,7 @@ def test_while_bronze_is_rewound_it_waits_and_while_all_is_suspended_it_does_not
 
 @pytest.mark.parametrize("revision", [{}, {"revision": "0123456789ab"}])
 def test_one_of_a_stage_that_the_pipeline_lacks_is_cancelled_with_a_sentence(revision: dict[str, str]) -> None:
-    world = World("all", "Forbid", bronze_goes_on=False)
+    world = BatchWorld("all", "Forbid", bronze_goes_on=False)
     run = by_hand(world, "maintenance", **revision)
     decision = world.round()
     ended = dict(world.runs[run.name].status)
@@ -105,7 +105,7 @@ def test_a_run_is_reconciling_until_it_is_over_and_stalled_when_it_failed() -> N
     def told(name: str) -> list[tuple[str, str]]:
         return [(each["type"], each["status"]) for each in world.runs[name].status["conditions"]]
 
-    world = World("all", "Forbid", bronze_goes_on=False)
+    world = BatchWorld("all", "Forbid", bronze_goes_on=False)
     well, badly = by_hand(world, "silver"), by_hand(world, "gold")
     times = set[str]()
     for _ in range(3):
@@ -124,7 +124,7 @@ def test_a_run_is_reconciling_until_it_is_over_and_stalled_when_it_failed() -> N
 
 
 def test_without_the_spark_operator_it_is_stalled() -> None:
-    world = World("all", "Forbid", bronze_goes_on=False)
+    world = BatchWorld("all", "Forbid", bronze_goes_on=False)
     by_hand(world)
     missing = replace(world.see(), capabilities=Capabilities())
     (status,) = decide(world.pipeline, missing, definition="d", paused=None, definitions={}).statuses
@@ -145,7 +145,7 @@ def test_an_attempt_that_was_not_stopped_when_its_run_was_cancelled_is_stopped_l
 
 
 def test_of_two_the_first_goes_first() -> None:
-    world = World("all", "Forbid")
+    world = BatchWorld("all", "Forbid")
     first, second = by_hand(world), by_hand(world)
     assert begun(world.round()) == [first.name]
     assert reason(world, second) == "RunInFlight"
@@ -155,7 +155,7 @@ def test_of_two_the_first_goes_first() -> None:
 
 
 def test_one_that_is_replaced_in_the_round_that_would_begin_it_leaves_no_attempt_behind() -> None:
-    world = World("all", "Replace", bronze_goes_on=False)
+    world = BatchWorld("all", "Replace", bronze_goes_on=False)
     world.round()
     world.now = START + timedelta(minutes=70)
     run = by_hand(world)

@@ -1,12 +1,21 @@
 """What is accepted always fits: into the record, and into the argument that a job is started with."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from lakehouse_operator.planning.child import wanted_revision
 from lakehouse_operator.planning.pipeline import ValidPipeline, pinned_spec
-from lakehouse_operator.planning.record import KafkaOffset, Record, RecoveryPoint, StaleDay, canonical, to_data
+from lakehouse_operator.planning.record import (
+    KafkaOffset,
+    Record,
+    RecoveryPoint,
+    StaleDay,
+    canonical,
+    fitting,
+    to_data,
+)
 from lakehouse_operator.planning.validate import validate
 from planning.examples import changed, problems, valid
 
@@ -48,6 +57,22 @@ def test_the_record_of_the_largest_pipeline_fits_into_its_object_whatever_it_is_
     )
     size = len(to_data(record)["record.json"].encode())
     assert OBJECT / 2 < size < OBJECT
+
+
+def test_offsets_of_a_thousand_partitions_are_kept_for_as_many_of_the_newest_points_as_fit() -> None:
+    offsets = tuple(KafkaOffset(partition, 10**12) for partition in range(1000))
+    points = tuple(replace(POINT, name=f"point-{number}", kafka=offsets) for number in range(50))
+    record = Record(accepted="x" * 300_000, points=points)
+    assert len(to_data(record)["record.json"]) > OBJECT
+    kept = fitting(record)
+    assert OBJECT / 2 < len(to_data(kept)["record.json"]) < OBJECT
+    held = [bool(point.kafka) for point in kept.points]
+    assert held == sorted(held)
+    assert True in held[:-1]
+    assert replace(kept, points=points) == record
+    assert fitting(kept) == kept
+    few = replace(record, points=(POINT,) * 50)
+    assert fitting(few) is few
 
 
 def test_a_pipeline_that_the_record_could_not_hold_is_refused_with_its_size_and_the_limit() -> None:

@@ -446,8 +446,9 @@ class CatchUp(Part):
     """What happens to intervals that were missed while the operator or a dependency was away."""
 
     policy: Literal["all", "latest", "none"] = "all"
-    """`all`: run each, oldest first. `latest`: run only the newest; it takes the rows of the others with it. `none`:
-    skip them; the next one takes their rows with it."""
+    """`all`: run each, oldest first. `latest`: run only the newest; it takes the rows of the others with it. `none`: as
+    `latest`, but not where the newest ended longer ago than its own length and the trigger's deadline together, as a
+    schedule that is rarer than its intervals lets happen; the next one takes its rows with it."""
     limit: PositiveInt = 168
     """With `all`: at most so many, the newest ones; the oldest of them takes the rows of those before."""
 

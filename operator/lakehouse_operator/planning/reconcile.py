@@ -35,6 +35,7 @@ from lakehouse_operator.planning.plan import (
     SaveRecord,
     StatusOf,
 )
+from lakehouse_operator.planning.record import fitting
 from lakehouse_operator.planning.situation import AWAITED, FORCE_DELETE_ANNOTATION, REST, Situation, Step
 from lakehouse_operator.planning.validate import Judge, validate
 
@@ -92,7 +93,7 @@ def _stream_actions(seen: Observed, step: Step) -> Iterator[Action]:
         yield KeepFinalizer()
     yield from step.before
     if step.record != seen.record:
-        yield SaveRecord(step.record, needed=not (step.situation.deleting and is_forced(step.situation)))
+        yield SaveRecord(fitting(step.record), needed=not (step.situation.deleting and is_forced(step.situation)))
     yield from step.after
     yield from _child(seen, step)
 

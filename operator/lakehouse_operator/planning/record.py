@@ -17,6 +17,12 @@ DATA_KEY = "record.json"
 """The key of the record in its ConfigMap."""
 
 
+LARGEST = 900_000
+"""Bytes of a record that holds offsets of more partitions than a few; the API server takes a mebibyte."""
+FEW_OFFSETS = 2_500
+"""Offsets in all points together that always fit, whatever else there is."""
+
+
 @dataclass(frozen=True, slots=True)
 class KafkaOffset:
     """The offset of the next record of a partition."""
@@ -270,6 +276,23 @@ class Record:
 def to_data(record: Record) -> dict[str, str]:
     """The data of the record's ConfigMap. Equal records give equal text."""
     return {DATA_KEY: to_json(record)}
+
+
+def fitting(record: Record) -> Record:
+    """The record as its ConfigMap can hold it: of the oldest points, the offsets are given up where all take too much.
+
+    Fifty points of a topic with a thousand partitions would take two mebibytes; a ConfigMap takes one. A restore to a
+    point without offsets asks whether Kafka still holds what came after it.
+    """
+    if sum(len(point.kafka) for point in record.points) <= FEW_OFFSETS:
+        return record
+    surplus = len(to_data(record)[DATA_KEY].encode()) - LARGEST
+    points = list(record.points)
+    for index, point in enumerate(points[:-1]):
+        if surplus > 0 and point.kafka:
+            points[index] = replace(point, kafka=())
+            surplus -= len(to_json(point)) - len(to_json(points[index]))
+    return replace(record, points=tuple(points))
 
 
 def from_data(data: Mapping[str, str]) -> Record:
