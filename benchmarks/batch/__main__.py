@@ -165,7 +165,9 @@ def _merge(lake: Lake, before: int | None) -> None:
     judged = quality.judged(payload.parsed(rows, settings.columns), table, settings.columns)
     first = keyed_tables.placed(keyed_tables.first_copies(keyed_tables.slim(judged, table)))
     audit = BatchRun(lake.lakehouse, settings, NOW, "silver").audit(head)
-    keyed_tables.additions(first, TABLE, table, audit).createOrReplaceTempView("candidates")
+    # Computed first: of a view over a range of snapshots, Spark 4.1 makes no plan within a MERGE.
+    candidates = keyed_tables.additions(first, TABLE, table, audit).localCheckpoint()
+    candidates.createOrReplaceTempView("candidates")
     rank = "struct({0}.kafka_timestamp, {0}.kafka_partition, {0}.kafka_offset)"
     lake.spark.sql(
         f"MERGE INTO {lake.lakehouse.identifier(NAIVE)} t USING candidates s ON t.event_id = s.event_id"

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import os
 import platform
 import signal
@@ -90,6 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--log", type=Path, help="keep the operator's log here")
     parser.add_argument("--profile", type=Path, help="run the operator under cProfile and write the profile here")
     options = parser.parse_args(arguments)
+    # This process holds every pipeline as it was last heard of; a search for garbage in that takes seconds, and would
+    # be taken for the operator's time.
+    gc.disable()
     asyncio.run(_run(options))
     return 0
 
@@ -295,7 +299,8 @@ async def _restart(bench: Bench) -> None:
         flush=True,
     )
     await bench.until_quiet()
-    print(f"  at rest again: {bench.operator.usage().resident:.0f} MiB", flush=True)
+    await asyncio.sleep(bench.options.rest)
+    print(f"  at rest again, {bench.options.rest:.0f} s later: {bench.operator.usage().resident:.0f} MiB", flush=True)
 
 
 async def _reported(bench: Bench, title: str, chapter: Awaitable[str]) -> None:

@@ -25,6 +25,7 @@ from lakehouse_operator.handlers.events import register
 from lakehouse_operator.handlers.health import Reach, Watchdog, serve_health
 from lakehouse_operator.handlers.labels import Labels
 from lakehouse_operator.handlers.leadership import Leadership
+from lakehouse_operator.handlers.memory import give_back
 from lakehouse_operator.handlers.sight import Sight
 from lakehouse_operator.handlers.tender import Tender
 from lakehouse_operator.handlers.upstream import installed, more_installed
@@ -65,6 +66,8 @@ def kopf_settings(config: Config) -> kopf.OperatorSettings:
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 310
     settings.watching.connect_timeout = 30
+    # A list of a thousand pipelines with all their status takes a hundred megabytes, which are not given back whole.
+    settings.watching.chunk_size = 100
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 10
     settings.networking.enforce_retry_after = True
@@ -151,6 +154,7 @@ async def _lead(
         async with asyncio.TaskGroup() as group:
             group.create_task(_watch(config, bells, cluster, stop))
             group.create_task(watchdog.keep())
+            group.create_task(give_back())
             if leadership is not None:
                 group.create_task(_step_down(leadership, stop))
     finally:
