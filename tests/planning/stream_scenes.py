@@ -11,9 +11,12 @@ from planning.world import Child, World, spec
 QUICK = {"soak": {"duration": "1m", "maxRestarts": 2}}
 
 
-def world(*, upgrade: dict[str, Any] | None = None, observing: bool = True, **bronze: Any) -> World:
+def world(
+    *, upgrade: dict[str, Any] | None = None, observing: bool = True, keeps_job_id: bool = False, **bronze: Any
+) -> World:
     """A world with a pipeline that nobody has looked at yet. Its soak takes a minute."""
-    made = World(spec=spec(upgrade={**QUICK, **(upgrade or {})}, **bronze), observing=observing)
+    wanted = spec(upgrade={**QUICK, **(upgrade or {})}, **bronze)
+    made = World(spec=wanted, observing=observing, keeps_job_id=keeps_job_id)
     made.produce(100)
     return made
 

@@ -201,8 +201,9 @@ def test_a_deployment_that_is_not_ours_is_not_deleted_with_the_pipeline():
     assert not taken.child.deleting
 
 
-def test_an_upgrade_under_way_does_not_hold_a_deletion():
-    busy = upgraded("flink:2-no-image")
+@pytest.mark.parametrize("keeps_job_id", [False, True])
+def test_an_upgrade_under_way_does_not_hold_a_deletion(keeps_job_id):
+    busy = upgraded("flink:2-no-image", keeps_job_id=keeps_job_id)
     busy.delete()
     busy.go(rounds=4)
     assert busy.gone

@@ -304,3 +304,17 @@ def test_the_sentences_of_an_upgrade():
     assert sentences(changed)[0] == "Write down: upgrade, stopping."
     assert sentences(changed)[1].startswith("Apply FlinkDeployment clicks-bronze: suspended, upgrade mode savepoint")
     assert stalled(changed) == ""
+
+
+@pytest.mark.parametrize("keeps_job_id", [False, True])
+def test_an_upgrade_that_never_ran_is_taken_back_from_its_point_though_its_job_has_the_old_ones_id(keeps_job_id):
+    made = upgraded("flink:2-no-image", keeps_job_id=keeps_job_id)
+    made.go(rounds=2)
+    assert (made.child.job_id == "job2") is keeps_job_id
+    assert not made.record.launch.ran
+    made.go(rounds=60)
+    assert (stalled(made), made.child.job_state) == ("RolledBack", "RUNNING")
+    assert made.stateless_starts == []
+    made.produce(10)
+    made.go(rounds=4)
+    assert not made.missing_or_doubled()

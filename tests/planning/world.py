@@ -143,6 +143,9 @@ class World:
             flink_versions=frozenset({"v1_20", "v2_0", "v2_1"}), savepoint_redeploy=True, state_snapshots=True
         )
     )
+    keeps_job_id: bool = False
+    """Whether the Flink operator gives a job's id to the next one of a FlinkDeployment that is stopped with a savepoint
+    and started again (1.7.0), or makes a new one (1.10.0)."""
     kind_is_served: bool = False
     """Whether FlinkDeployments can be read though `capabilities` don't tell of them (yet)."""
     now: datetime = START
@@ -689,7 +692,7 @@ class World:
         else:
             state = None
             self.ha = None
-        if child.job_id is None or not require_ha:
+        if child.job_id is None or not (require_ha or self.keeps_job_id):
             child.job_id = f"job{next(self._numbers)}"
         image = child.spec["image"]
         lineage = state.lineage if state else next(self._numbers)

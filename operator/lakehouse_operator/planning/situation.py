@@ -26,6 +26,7 @@ from lakehouse_operator.planning.schedule import instant, parse_instant
 
 START_TIMEOUT = timedelta(minutes=10)
 """How long a started job may take until it runs. A JobManager with little CPU takes minutes."""
+_JOB = commits.FLINK_JOB_ID
 POLL = timedelta(seconds=15)
 """When to look again while the Flink operator works, if none of its events rings before."""
 REST = timedelta(minutes=5)
@@ -240,9 +241,23 @@ class Situation:
 
     @property
     def last_commit(self) -> Commit | None:
-        """The newest commit of the job that is deployed now."""
-        own = [c for c in self.flink_commits if self.child and c.properties[commits.FLINK_JOB_ID] == self.child.job_id]
+        """The newest commit of the job that is deployed now, since it was started.
+
+        The id alone does not tell: the Flink operator 1.7.0 gives it to the next job of a FlinkDeployment, too.
+        """
+        own = [c for c in self._commits_since_start if self.child and self.child.job_id == c.properties[_JOB]]
         return own[-1] if own else None
+
+    @property
+    def _commits_since_start(self) -> tuple[Commit, ...]:
+        """What the stream has committed since the snapshot of the point that it was started from; all, where there is
+        no such point, or its snapshot is older than what is seen.
+        """
+        point = next((each for each in self.record.points if each.path == self.launch.point), None)
+        known = self.bronze.commits if self.bronze else ()
+        after = point.bronze_snapshot if point is not None and point.resolved else None
+        begin = next((number for number, each in enumerate(known, 1) if each.id == after), 0)
+        return tuple(commit for commit in known[begin:] if _JOB in commit.properties)
 
     @property
     def lag(self) -> int | None:
