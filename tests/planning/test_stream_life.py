@@ -38,9 +38,10 @@ class StreamLife(RuleBasedStateMachine):
         unhealthy=st.sampled_from(("hold", "lastState")),
         mode=st.sampled_from(("savepoint", "savepoint", "lastState")),
         rollback=st.sampled_from(("automatic", "automatic", "manual")),
+        keeps_job_id=st.booleans(),
     )
-    def begin(self, *, observing, redeploy, snapshots, policy, unhealthy, mode, rollback):
-        self.world = World(observing=observing)
+    def begin(self, *, observing, redeploy, snapshots, policy, unhealthy, mode, rollback, keeps_job_id):
+        self.world = World(observing=observing, keeps_job_id=keeps_job_id)
         self.world.capabilities = Capabilities(
             flink_versions=frozenset({"v2_1"}), savepoint_redeploy=redeploy, state_snapshots=snapshots
         )

@@ -504,8 +504,9 @@ class World:
     def _after_terminal(self, job: Job) -> None:
         """A job that ended cleans its high-availability metadata up; its last checkpoint is retained."""
         self.ha_exists = False
-        if self.child and self.ha is not None and self.ha.job_id == job.id:
-            self.child.savepoint_path = f"s3://lake/checkpoints/{job.id}/chk-{self.ha.checkpoint}"
+        last = f"s3://lake/checkpoints/{job.id}/chk-{self.ha.checkpoint}" if self.ha is not None else None
+        if self.child and last in self.store:
+            self.child.savepoint_path = last
         elif self.child and self.ha is not None and self.cluster and self.cluster.starts_from:
             path = f"s3://lake/checkpoints/{job.id}/restored"
             self.store[path] = replace(self.ha)
