@@ -112,6 +112,8 @@ def _send(stream: Iterable[Record], connection: Mapping[str, str], topic: str, t
         {
             "acks": "all",
             "enable.idempotence": True,
+            # A broker that is killed may remember only the last batch of a producer, and takes one before it twice.
+            "max.in.flight.requests.per.connection": 1,
             "compression.type": "lz4",
             "linger.ms": 20,
             **connection,
